@@ -1,0 +1,65 @@
+"""Errors as JSON, `{"detail": …}` as DRF words them: nothing answers with a page that a program cannot read."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from counters.hits import HitRefused
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 1
+
+
+def detail(status: int, reason: str, headers: dict[str, str] | None = None) -> JsonResponse:
+    """An answer with `status` whose body names the reason."""
+    return JsonResponse({"detail": reason}, status=status, headers=headers)
+
+
+def unavailable(error: BaseException) -> JsonResponse:
+    """503 for a database that cannot be reached, is starting, or has no connection to spare."""
+    logger.error("The database cannot be used: %s", " ".join(str(error).split()))
+    reason = "The database cannot be reached; try again."
+    return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class DatabaseErrors:
+    """Middleware: a database that is gone is no fault of the request or of the code, so it is 503 and not 500."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, OperationalError | InterfaceError):
+            return unavailable(error)
+        if isinstance(error, HitRefused):
+            return detail(error.status, str(error))
+        return None
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return detail(400, f"Bad request: {exception or 'malformed'}")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return detail(403, "Forbidden.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return detail(404, f"There is nothing at {request.path}; counted paths begin with /api/.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    error = sys.exc_info()[1]
+    if isinstance(error, OperationalError | InterfaceError):
+        return unavailable(error)
+    return detail(500, "Internal error; the log has the details.")

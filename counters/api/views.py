@@ -1,0 +1,116 @@
+"""The REST endpoints: check what is asked, call, answer."""
+
+from typing import Any, cast
+from urllib.parse import quote
+
+from django.conf import settings
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from counters import loadtest, stats
+from counters.api.errors import RETRY_AFTER_SECONDS, detail
+from counters.api.formats import LIST_RENDERERS, ROWS_AT_ONCE, ListRenderer, Negotiation, streamed
+from counters.api.permissions import SERVICE_HEADER, service_token
+from counters.api.queries import PositionField, RankingQuery
+from counters.hits import COUNTED_METHODS, check_path
+from counters.models import Counter
+
+
+@csrf_exempt
+@never_cache
+def count_hit(request: HttpRequest) -> HttpResponse:
+    """Count one hit through the ORM: what counters/ingest does many times as fast, and must do with the same result."""
+    if request.method not in COUNTED_METHODS:
+        return detail(405, f"{request.method} is not counted, GET is.", {"Allow": ", ".join(COUNTED_METHODS)})
+    path = check_path(requested_path(request))
+    if request.method == "HEAD":
+        return JsonResponse({})
+    return JsonResponse({"path": path, "count": Counter.objects.increment(path)})
+
+
+def requested_path(request: HttpRequest) -> str:
+    """The request target as it was sent, without its query.
+
+    ASGI servers and gunicorn hand it on as it came. Others (Django's runserver) hand on only the decoded path, which
+    is then encoded anew: there, `%2F` and `/` are the same.
+    """
+    scope: dict[str, Any] = getattr(request, "scope", {})
+    if raw_path := scope.get("raw_path"):
+        return str(raw_path.decode("latin-1"))
+    if target := request.META.get("RAW_URI"):
+        return str(target).partition("?")[0]
+    return quote(request.path, safe="/!$&'()*+,;=:@~")
+
+
+class Stats(APIView):
+    """The paths and their counts, most requested first, ties by path: a plain list, whole or in linked pages."""
+
+    renderer_classes = LIST_RENDERERS
+    content_negotiation_class = Negotiation
+
+    def get(self, request: Request) -> HttpResponseBase:
+        query = RankingQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked = query.validated_data
+        renderer = cast(ListRenderer, request.accepted_renderer)
+        renderer.columns = ("path", "count")
+        if asked["limit"] is None:
+            rows = stats.ranking(asked["prefix"]).iterator(chunk_size=ROWS_AT_ONCE)
+            return streamed(request._request, renderer, rows)
+        page = stats.page(asked["limit"], asked["prefix"], asked["cursor"])
+        response = streamed(request._request, renderer, page)
+        if len(page) == asked["limit"]:
+            response["Link"] = _next_link(request, page[-1])
+        return response
+
+
+def _next_link(request: Request, last: stats.Row) -> str:
+    """The address of the page that follows `last`, as RFC 8288 has it."""
+    path, hits = last
+    query = request.query_params.copy()
+    query["cursor"] = PositionField().to_representation(stats.Position(hits, path))
+    return f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'
+
+
+class LoadTest(APIView):
+    """`POST /test/<n>/` sends n hits on random paths to this very service over HTTP, and reports what came back."""
+
+    def post(self, request: Request, requests: str) -> Response:
+        plan = loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=_checked_number(requests))
+        try:
+            run = loadtest.perform(plan, headers={SERVICE_HEADER: service_token()})
+        except loadtest.LoadTestBusy as busy:
+            return Response({"detail": str(busy)}, status=409, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        except loadtest.LoadTestError as error:
+            return Response({"detail": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return Response(run.report)
+
+
+def _checked_number(text: str) -> int:
+    most = settings.HITCOUNTER_MAX_LOADTEST
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise ValidationError({"requests": [f"Must be a whole number from 1 to {most}."]})
+    return int(text)
+
+
+@never_cache
+def live(request: HttpRequest) -> HttpResponse:
+    """Whether this process answers."""
+    return JsonResponse({"status": "live"})
+
+
+@never_cache
+def ready(request: HttpRequest) -> HttpResponse:
+    """Whether a hit that comes now would be counted: the database answers and the recorder accepts."""
+    recorder = getattr(request, "scope", {}).get("state", {}).get("recorder")
+    if recorder and not recorder.accepting:
+        return detail(503, "The recorder does not accept hits.", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ready"})

@@ -1,0 +1,54 @@
+"""The ASGI application of the counted paths: one hit in, its place in the count out, after the commit."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from counters.hits import COUNTED_METHODS, COUNTED_PREFIX, HitRefused, check_path
+from counters.ingest.recorder import NotRecorded, Recorder
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+RETRY_AFTER_SECONDS = 1
+
+_HEADERS: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+_COUNTED = COUNTED_PREFIX.encode()
+
+
+def is_counted(scope: Scope) -> bool:
+    """Whether this request's path is one of those that are counted."""
+    path: bytes = scope["raw_path"]
+    return path.startswith(_COUNTED)
+
+
+async def count_hit(recorder: Recorder, scope: Scope, send: Send) -> None:
+    """Answer one request for a counted path; the request's body is not read."""
+    method = scope["method"]
+    if method not in COUNTED_METHODS:
+        await _refuse(send, 405, f"{method} is not counted, GET is.", (b"allow", b", ".join(map(str.encode, COUNTED_METHODS))))
+        return
+    try:
+        path = check_path(scope["raw_path"].decode("latin-1"))
+        if method == "HEAD":
+            await _answer(send, 200, b"", [])
+            return
+        place = await recorder.record(path)
+    except HitRefused as refusal:
+        await _refuse(send, refusal.status, str(refusal))
+    except NotRecorded as reason:
+        await _refuse(send, 503, str(reason), (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    else:
+        await _answer(send, 200, b'{"path": %s, "count": %d}' % (json.dumps(path).encode(), place), [])
+
+
+async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+    await _answer(send, status, json.dumps({"detail": reason}).encode(), list(headers))
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*_HEADERS, length, *headers]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,263 @@
+"""The recorder: gathers hits while a transaction is under way, and sends all of them as the next one.
+
+One recorder per worker process, on that process's event loop. It knows no SQL and no HTTP: it hands batches to a
+Writer, and each hit waits on a future that gets its own place in its path's count after the commit.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from itertools import count
+from typing import Protocol
+
+from counters.hits import DatabaseRefused
+
+logger = logging.getLogger(__name__)
+
+#: Waiting hits by path: what one transaction writes. The order of the futures is the order of their places.
+Batch = dict[str, list[asyncio.Future[int]]]
+
+BATCH_HITS = 5_000
+ATTEMPTS = 5
+RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class NotRecorded(Exception):
+    """This hit was not counted, for no fault of its own; send it again later. Answered 503 with Retry-After."""
+
+    message = "The hit was not counted."
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class QueueFull(NotRecorded):
+    message = "Too many hits are waiting for the database; this one was not counted."
+
+
+class DatabaseGone(NotRecorded):
+    message = "The database cannot be reached; the hit was not counted."
+
+
+class DatabaseFailed(NotRecorded):
+    message = "The database could not commit; the hit was not counted."
+
+
+class Closing(NotRecorded):
+    message = "The service is shutting down; the hit was not counted."
+
+
+class InDoubt(NotRecorded):
+    """The connection was lost, or the database hangs, between sending a batch and hearing of its commit.
+
+    The batch is settled when the database is back, by the ledger: it is counted once.
+    """
+
+    message = "The database did not answer; whether the hit was counted is settled when it is back."
+
+
+class BatchError(Exception):
+    """A batch was not written, or nobody knows; the subclass says which."""
+
+
+class BatchRefused(BatchError):
+    """Rolled back: the database refuses a value in it, and will again."""
+
+
+class BatchFailed(BatchError):
+    """Rolled back: the database could not do it, and may be able to later."""
+
+
+class BatchConflict(BatchError):
+    """Rolled back: another transaction was in the way (deadlock, serialization); send it again at once."""
+
+
+class ConnectionLost(BatchError):
+    """The connection went away: whether the batch was committed is not known."""
+
+
+class Writer(Protocol):
+    """What the recorder needs from the database side."""
+
+    async def connect(self) -> None:
+        """Get a fresh connection. Raises ConnectionLost when the database cannot be reached."""
+
+    async def write(self, number: int, hits: Sequence[tuple[str, int]]) -> dict[str, int]:
+        """Commit `hits`, (path, hits) with each path once, as batch `number`; return each path's new total.
+
+        A number that has been committed before is not counted again: its totals are returned as they were.
+        Raises BatchRefused, BatchFailed, BatchConflict, ConnectionLost.
+        """
+
+    async def close(self) -> None:
+        """Give the connection back."""
+
+
+class Recorder:
+    """Counts hits in groups, exactly once each.
+
+    `capacity` is how many hits may wait, `patience` how many seconds a batch may be under way before those who wait
+    are answered that the database does not respond.
+    """
+
+    def __init__(self, writer: Writer, *, capacity: int = 10_000, patience: float = 5.0) -> None:
+        self._writer = writer
+        self._capacity = capacity
+        self._patience = patience
+        self._waiting: Batch = {}
+        self._waiting_hits = 0
+        self._numbers = count(1)
+        self._wake = asyncio.Event()
+        # Why new hits are refused at once; None while they are taken in.
+        self._refusal: type[NotRecorded] | None = DatabaseGone
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a hit that comes now is taken in."""
+        return self._refusal is None and self._waiting_hits < self._capacity
+
+    def start(self) -> None:
+        """Begin to connect and to write, in a task of its own; hits are refused until the database is there."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Refuse new hits, write all that wait, and give the connection back."""
+        self._closing = True
+        self._refusal = Closing
+        self._wake.set()
+        if self._task:
+            await self._task
+        await self._writer.close()
+
+    def record(self, path: str) -> asyncio.Future[int]:
+        """Take in one hit; the future gets its place in the path's count once that is committed.
+
+        Raises NotRecorded at once, and so may the future; the future may also raise hits.HitRefused.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self._waiting_hits >= self._capacity:
+            raise QueueFull
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.get(path)
+        if waiting is None:
+            self._waiting[path] = [future]
+        else:
+            waiting.append(future)
+        self._waiting_hits += 1
+        self._wake.set()
+        return future
+
+    async def _run(self) -> None:
+        await self._connect()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._record_batch(self._take_batch())
+            if self._closing:
+                return
+
+    def _take_batch(self) -> Batch:
+        """All that waits; of an unusually long queue, the part that came first."""
+        if self._waiting_hits <= BATCH_HITS:
+            batch, self._waiting, self._waiting_hits = self._waiting, {}, 0
+            return batch
+        batch, taken = {}, 0
+        while taken < BATCH_HITS:
+            path = next(iter(self._waiting))
+            batch[path] = self._waiting.pop(path)
+            taken += len(batch[path])
+        self._waiting_hits -= taken
+        return batch
+
+    async def _record_batch(self, batch: Batch) -> None:
+        """Write a batch and answer its hits; of one that the database refuses, each half by itself."""
+        timer = asyncio.get_running_loop().call_later(self._patience, self._lose_patience, batch)
+        try:
+            totals = await self._write(batch)
+        except BatchRefused as error:
+            await self._record_apart(batch, error)
+        except BatchError as error:
+            logger.error("%d hits were not counted: %s", sum(map(len, batch.values())), error)
+            _fail(batch, DatabaseFailed)
+        else:
+            _resolve(batch, totals)
+        finally:
+            timer.cancel()
+            if not self._closing:
+                self._refusal = None
+
+    async def _record_apart(self, batch: Batch, error: BatchRefused) -> None:
+        if len(batch) == 1:
+            logger.error("The database refused a hit: %s", error)
+            _fail(batch, DatabaseRefused)
+            return
+        paths = list(batch)
+        for half in (paths[: len(paths) // 2], paths[len(paths) // 2 :]):
+            await self._record_batch({path: batch[path] for path in half})
+
+    async def _write(self, batch: Batch) -> dict[str, int]:
+        """Send a batch until its fate is known, always under the same number: the ledger counts it once."""
+        number = next(self._numbers)
+        hits = [(path, len(futures)) for path, futures in batch.items()]
+        attempts_left = ATTEMPTS
+        while True:
+            try:
+                return await self._writer.write(number, hits)
+            except ConnectionLost as error:
+                logger.warning("The connection to the database was lost: %s", error)
+                await self._connect(in_doubt=batch)
+            except BatchConflict as error:
+                attempts_left -= 1
+                if not attempts_left:
+                    raise BatchFailed(str(error)) from error
+
+    async def _connect(self, in_doubt: Batch | None = None) -> None:
+        """Connect, however long it takes; when it does not work at once, nobody is kept waiting for it."""
+        for attempt in count():
+            try:
+                await self._writer.connect()
+            except ConnectionLost as error:
+                if attempt == 0:
+                    logger.error("The database cannot be reached: %s", error)
+                self._refuse(DatabaseGone, in_doubt or {})
+                if self._closing and in_doubt is None:
+                    return
+                await asyncio.sleep(RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)])
+            else:
+                if attempt:
+                    logger.info("The database is back.")
+                if not self._closing:
+                    self._refusal = None
+                return
+
+    def _lose_patience(self, batch: Batch) -> None:
+        logger.error("The database has not answered for %g s; hits are refused until it does.", self._patience)
+        self._refuse(DatabaseGone, batch)
+
+    def _refuse(self, reason: type[NotRecorded], in_doubt: Batch) -> None:
+        """Answer all who wait, and refuse new hits for `reason`, until a batch has been settled."""
+        if not self._closing:
+            self._refusal = reason
+        _fail(in_doubt, InDoubt)
+        _fail(self._waiting, reason)
+        self._waiting, self._waiting_hits = {}, 0
+
+
+def _resolve(batch: Batch, totals: dict[str, int]) -> None:
+    for path, futures in batch.items():
+        place = totals[path] - len(futures)
+        for future in futures:
+            place += 1
+            if not future.done():  # a client that has left cancelled its future; its hit counts all the same
+                future.set_result(place)
+
+
+def _fail(batch: Batch, reason: type[Exception]) -> None:
+    for futures in batch.values():
+        for future in futures:
+            if not future.done():
+                future.set_exception(reason())

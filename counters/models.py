@@ -1,0 +1,160 @@
+"""The tables. Every key contains the path's id, so that each can be distributed by path (docs/adr/0004)."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from uuid import UUID, uuid4
+
+from django.db import connection, models, transaction
+from django.db.models import Expression, F, Func, Q
+from django.db.models.functions import Cast, Floor, Greatest, Least
+
+from counters import days, hits
+
+#: A counter that was reset and has no hit yet.
+NO_MAGNITUDE = -1
+
+
+def magnitude_of(hits: Expression | F) -> Expression:
+    """How great a number of hits (at least 1) is, in quarters of a decade: floor(4 log10 hits).
+
+    In double precision: PostgreSQL's logarithm of a numeric halves the rate at which hits are written.
+    """
+    return Cast(Floor(Func(Cast(hits, models.FloatField()), function="log") * 4), models.SmallIntegerField())
+
+
+class CounterManager(models.Manager["Counter"]):
+    def increment(
+        self, path: str, by: int = 1, *, method: str = "GET", at: datetime | None = None
+    ) -> int:
+        """Count `by` hits of `path` in the caller's own transaction, so that they are undone with it.
+
+        `at` is the time of the hits, aware; now when not given. Returns the path's new count. Raises hits.PathTooLong
+        and hits.PathInvalid for a path that cannot be counted, ValueError when `by` is less than 1.
+        """
+        if by < 1:
+            raise ValueError("Hits are counted up: by must be at least 1.")
+        key = hits.counter_id(hits.check_path(path))
+        at = at or hits.now()
+        Hit.objects.make_days(at.astimezone(UTC).date())
+        with transaction.atomic():
+            total = self._add_to_counter(key, path, by, at)
+            self._add_to_hour(key, by, at)
+            Hit.objects.create(at=at, counter_id=key, hits=by, method=method)
+        return total
+
+    def _add_to_counter(self, key: UUID, path: str, by: int, at: datetime) -> int:
+        first = {"path": path, "hits": by, "first_hit": at, "last_hit": at}
+        _, created = self.get_or_create(id=key, defaults=first)
+        if created:
+            return by
+        self.filter(id=key).update(
+            hits=F("hits") + by,
+            first_hit=Least("first_hit", models.Value(at)),
+            last_hit=Greatest("last_hit", models.Value(at)),
+        )
+        return self.values_list("hits", flat=True).get(id=key)
+
+    def _add_to_hour(self, key: UUID, by: int, at: datetime) -> None:
+        bucket = {"counter_id": key, "hour": hits.hour_of(at)}
+        _, created = HourlyHits.objects.get_or_create(**bucket, defaults={"hits": by})
+        if not created:
+            HourlyHits.objects.filter(**bucket).update(hits=F("hits") + by)
+
+
+class Counter(models.Model):
+    """The count of one path."""
+
+    id = models.UUIDField(primary_key=True, help_text="BLAKE2b-128 of the path")
+    path = models.TextField(db_collation="C", help_text="as requested, byte for byte, without the query string")
+    hits = models.BigIntegerField()
+    first_hit = models.DateTimeField(null=True)
+    last_hit = models.DateTimeField(null=True)
+    # An index on hits would make every increment write every index; this changes a few times in a counter's life.
+    magnitude = models.GeneratedField(
+        expression=models.Case(models.When(hits__gt=0, then=magnitude_of(F("hits"))), default=NO_MAGNITUDE),
+        output_field=models.SmallIntegerField(),
+        db_persist=True,
+    )
+
+    objects = CounterManager()
+
+    class Meta:
+        indexes = [
+            models.Index(F("magnitude").desc(), "path", name="counter_magnitude"),
+            models.Index("path", name="counter_path"),
+        ]
+        constraints = [models.CheckConstraint(condition=Q(hits__gte=0), name="counter_hits_not_negative")]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class HourlyHits(models.Model):
+    """The hits of one path in one hour."""
+
+    pk = models.CompositePrimaryKey("counter_id", "hour")
+    # No database constraint: it would cost a look-up per row, and the counter is always written beside it.
+    counter = models.ForeignKey(Counter, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="hours")
+    hour = models.DateTimeField(help_text="start of the hour, UTC")
+    hits = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "hourly hits"
+
+
+class HitManager(models.Manager["Hit"]):
+    def make_days(self, *wanted: date) -> None:
+        """Make the partitions of these UTC days unless they are there."""
+        with connection.cursor() as cursor:
+            for day in wanted:
+                cursor.execute(days.make_day(day).as_string(cursor.connection))
+
+
+class Hit(models.Model):
+    """One hit, or `hits` like ones of a batch. Append-only, a partition per UTC day, without any unique index."""
+
+    # For the ORM's sake: the table has no such key, since one would cost more than the row itself.
+    pk = models.CompositePrimaryKey("counter_id", "at")
+    at = models.DateTimeField()
+    counter = models.ForeignKey(Counter, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    hits = models.IntegerField()
+    method = models.TextField()
+
+    objects = HitManager()
+
+    class Meta:
+        managed = False
+        db_table = days.HIT_TABLE
+
+
+class BatchLedger(models.Model):
+    """What has been committed: a row per writer and batch, with the answer that was due for it."""
+
+    pk = models.CompositePrimaryKey("writer", "batch")
+    writer = models.UUIDField(help_text="drawn at random when a recorder starts")
+    batch = models.BigIntegerField(help_text="numbered by the writer")
+    at = models.DateTimeField()
+    totals = models.TextField(help_text="each counter's new total, in the order of their ids, separated by spaces")
+
+    class Meta:
+        verbose_name_plural = "batch ledger"
+
+
+class LoadTestRun(models.Model):
+    """A load test: what was asked and what was seen."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    started = models.DateTimeField(auto_now_add=True)
+    url = models.TextField("service", help_text="address of the service that was tested")
+    requested = models.PositiveIntegerField()
+    concurrency = models.PositiveIntegerField()
+    seed = models.TextField(blank=True)
+    report = models.JSONField(null=True, help_text="empty while the test runs, or when it was cut short")
+
+    class Meta:
+        ordering = ["-started"]
+        indexes = [models.Index("started", name="loadtestrun_started")]
+
+    def __str__(self) -> str:
+        return f"{self.requested:,} requests at {self.started:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,53 @@
+"""The service as an ASGI application: counted paths go to the recorder, everything else to Django."""
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from django.conf import settings
+from django.db import connection
+
+from counters.ingest.app import Receive, Scope, Send, count_hit, is_counted
+from counters.ingest.recorder import Recorder
+from counters.ingest.writer import PostgresWriter
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await _lifespan(scope, receive, send)
+    elif is_counted(scope):
+        await count_hit(scope["state"]["recorder"], scope, send)
+    else:
+        await django_application(scope, receive, send)
+
+
+async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Keep a recorder from start-up to shutdown; a service without its database starts all the same, answering 503."""
+    await receive()
+    recorder = make_recorder()
+    recorder.start()
+    scope["state"]["recorder"] = recorder
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await recorder.close()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def make_recorder() -> Recorder:
+    """A recorder that writes to Django's own database."""
+    writer = PostgresWriter(conninfo())
+    return Recorder(writer, capacity=settings.HITCOUNTER_QUEUE, patience=settings.HITCOUNTER_PATIENCE_SECONDS)
+
+
+def conninfo() -> str:
+    """The libpq connection string of Django's default database, whichever that is (in tests, a test database)."""
+    from psycopg.conninfo import make_conninfo
+
+    parameters: dict[str, Any] = connection.get_connection_params()
+    driver_only = {"pool", "cursor_factory", "context", "prepare_threshold", "client_encoding"}
+    return make_conninfo(**{name: value for name, value in parameters.items() if name not in driver_only})

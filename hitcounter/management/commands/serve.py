@@ -1,0 +1,49 @@
+"""Serve: bring the database up to date, make the first admin user, say where the pages are, become gunicorn."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, call_command
+from django.db import connection
+
+from hitcounter import secrets
+
+MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters migrate', 0))"
+MIGRATION_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters migrate', 0))"
+
+
+class Command(BaseCommand):
+    help = "Migrate, then serve on HITCOUNTER_BIND until Ctrl-C or SIGTERM."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(MIGRATION_LOCK)  # several servers may start at once
+            call_command("migrate", verbosity=0)
+            self.make_first_user()
+            cursor.execute(MIGRATION_UNLOCK)
+        connection.close()
+        self.say_where()
+        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", "hitcounter.asgi:application"]
+        os.execv(sys.executable, gunicorn)
+
+    def make_first_user(self) -> None:
+        users = get_user_model().objects
+        if users.exists():
+            return
+        file: Path = settings.HITCOUNTER_DATA_DIR / "admin-password"
+        users.create_superuser("admin", password=secrets.read_or_make(file))
+        self.stdout.write(f"Made the admin user 'admin'; the password is in {file}.")
+
+    def say_where(self) -> None:
+        url = settings.HITCOUNTER_OWN_URL
+        self.stdout.write(
+            f"Hit Counter serves on {url} with {settings.HITCOUNTER_WORKERS} workers; Ctrl-C stops it.\n"
+            f"  counts      {url}/api/…\n"
+            f"  statistics  {url}/stats/\n"
+            f"  admin       {url}/admin/\n"
+        )
+        self.stdout.flush()

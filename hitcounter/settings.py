@@ -1,0 +1,154 @@
+"""The project's settings, read from the environment; README.md documents every variable in one table."""
+
+import os
+from ipaddress import ip_address
+from typing import Any
+
+from environs import EnvError, validate
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from counters import conf
+from hitcounter import secrets
+from hitcounter.environment import BASE_DIR, DATA_DIR, env
+
+LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+
+
+def _bind(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise EnvError(f'Environment variable "HITCOUNTER_BIND" invalid: {value!r} is not like 127.0.0.1:5000.')
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Django's settings for a libpq URL; what Django has no name for goes to the driver as it is."""
+    if not url:
+        raise EnvError('Environment variable "DATABASE_URL" not set: manage.py sets it, other programs must be given it.')
+    try:
+        parts: dict[str, Any] = conninfo_to_dict(url)
+    except ProgrammingError as error:
+        raise EnvError(f'Environment variable "DATABASE_URL" invalid: {str(error).strip()}.') from None
+    named = {
+        "NAME": parts.pop("dbname", ""),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": parts.pop("port", ""),
+    }
+    pool = {"min_size": 0, "max_size": 10, "timeout": 5}
+    return {"ENGINE": "django.db.backends.postgresql", **named, "OPTIONS": {**parts, "pool": pool}}
+
+
+for setting in conf.SETTINGS:
+    in_range = validate.Range(setting.least, setting.greatest)
+    globals()[setting.name] = env.int(setting.name, setting.default, validate=in_range)
+
+BIND_HOST, BIND_PORT = _bind(env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
+HITCOUNTER_BIND = f"{BIND_HOST}:{BIND_PORT}"
+HITCOUNTER_WORKERS = env.int("HITCOUNTER_WORKERS", os.cpu_count() or 1, validate=validate.Range(1, 1024))
+HITCOUNTER_OPEN = env.bool("HITCOUNTER_OPEN", _is_loopback(BIND_HOST))
+# Where this very service answers: an address that listens everywhere is reached over loopback.
+_own_host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(BIND_HOST, BIND_HOST)  # noqa: S104 (compared, not bound)
+HITCOUNTER_OWN_URL = f"http://{_own_host}:{BIND_PORT}"
+HITCOUNTER_DATA_DIR = DATA_DIR
+
+SECRET_KEY = env.str("HITCOUNTER_SECRET_KEY", "") or secrets.read_or_make(DATA_DIR / "secret-key")
+DEBUG = False
+ALLOWED_HOSTS = [*LOOPBACK_NAMES, BIND_HOST, *env.list("HITCOUNTER_HOSTS", [])]
+
+DATABASES = {"default": _database(env.str("DATABASE_URL", ""))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "hitcounter",
+    "counters",
+    "rest_framework",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "counters.api.errors.DatabaseErrors",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "hitcounter.urls"
+ASGI_APPLICATION = "hitcounter.asgi.application"
+WSGI_APPLICATION = "hitcounter.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SAMESITE = "Strict"
+# Many sites may share one host name on different ports (a laptop's loopback): a name of our own keeps them apart.
+SESSION_COOKIE_NAME = "hitcounter_session"
+CSRF_COOKIE_NAME = "hitcounter_csrf"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.BasicAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["counters.api.permissions.OpenOrStaff"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+# Static files are found in the installed packages: nothing has to be collected before a start.
+WHITENOISE_USE_FINDERS = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "counters": {"level": "INFO"},
+        # A wrong Host header is the sender's mistake, answered 400: nobody has to be woken for it.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "django.request": {"level": "ERROR"},
+    },
+}

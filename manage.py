@@ -1,0 +1,30 @@
+#!/usr/bin/env python
+"""Django's command line, with a private PostgreSQL at hand when DATABASE_URL names none."""
+
+import os
+import sys
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
+    from django.core.exceptions import ImproperlyConfigured
+    from environs import EnvError
+
+    from hitcounter.environment import DATA_DIR, env
+    from hitcounter.postgres import PostgresError, PrivatePostgres
+
+    try:
+        if env.str("DATABASE_URL", ""):
+            from django.core.management import execute_from_command_line
+
+            execute_from_command_line(sys.argv)
+            return 0
+        with PrivatePostgres(DATA_DIR / "postgres").held() as database:
+            return database.run_beside([sys.executable, *sys.argv])
+    except (EnvError, ImproperlyConfigured, PostgresError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
