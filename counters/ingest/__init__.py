@@ -1,0 +1,1 @@
+"""The fast lane: ASGI application, recorder (no SQL, no Django), writer (SQL, no HTTP)."""

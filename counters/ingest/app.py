@@ -15,20 +15,20 @@ Headers = list[tuple[bytes, bytes]]
 RETRY_AFTER_SECONDS = 1
 
 _HEADERS: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+_ALLOW = (b"allow", ", ".join(COUNTED_METHODS).encode())
 _COUNTED = COUNTED_PREFIX.encode()
 
 
 def is_counted(scope: Scope) -> bool:
     """Whether this request's path is one of those that are counted."""
-    path: bytes = scope["raw_path"]
-    return path.startswith(_COUNTED)
+    return scope["raw_path"].startswith(_COUNTED)  # type: ignore[no-any-return]
 
 
 async def count_hit(recorder: Recorder, scope: Scope, send: Send) -> None:
     """Answer one request for a counted path; the request's body is not read."""
     method = scope["method"]
     if method not in COUNTED_METHODS:
-        await _refuse(send, 405, f"{method} is not counted, GET is.", (b"allow", b", ".join(map(str.encode, COUNTED_METHODS))))
+        await _refuse(send, 405, f"{method} is not counted, GET is.", _ALLOW)
         return
     try:
         path = check_path(scope["raw_path"].decode("latin-1"))
@@ -41,7 +41,14 @@ async def count_hit(recorder: Recorder, scope: Scope, send: Send) -> None:
     except NotRecorded as reason:
         await _refuse(send, 503, str(reason), (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
     else:
-        await _answer(send, 200, b'{"path": %s, "count": %d}' % (json.dumps(path).encode(), place), [])
+        await _answer(send, 200, f'{{"path": {_quoted(path)}, "count": {place}}}'.encode(), [])
+
+
+def _quoted(path: str) -> str:
+    """The path as a JSON string; most have nothing that must be escaped, which is quicker to see than to do."""
+    if '"' in path or "\\" in path:
+        return json.dumps(path)
+    return f'"{path}"'
 
 
 async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
