@@ -8,17 +8,13 @@ hit that is answered has been committed, in all tables.
 """
 
 import argparse
-import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
-
-import requests
 
 from tests.service import PROJECT, Service
 

@@ -24,9 +24,7 @@ def magnitude_of(hits: Expression | F) -> Expression:
 
 
 class CounterManager(models.Manager["Counter"]):
-    def increment(
-        self, path: str, by: int = 1, *, method: str = "GET", at: datetime | None = None
-    ) -> int:
+    def increment(self, path: str, by: int = 1, *, method: str = "GET", at: datetime | None = None) -> int:
         """Count `by` hits of `path` in the caller's own transaction, so that they are undone with it.
 
         `at` is the time of the hits, aware; now when not given. Returns the path's new count. Raises hits.PathTooLong

@@ -253,6 +253,5 @@ def _let_through(path: Path) -> None:
             above.chmod(mode | 0o001)
 
 
-
 def _pass_on_to(child: subprocess.Popen[bytes]) -> Callable[[int, object], None]:
     return lambda received, frame: child.send_signal(received)

@@ -32,7 +32,9 @@ def _is_loopback(host: str) -> bool:
 def _database(url: str) -> dict[str, Any]:
     """Django's settings for a libpq URL; what Django has no name for goes to the driver as it is."""
     if not url:
-        raise EnvError('Environment variable "DATABASE_URL" not set: manage.py sets it, other programs must be given it.')
+        raise EnvError(
+            'Environment variable "DATABASE_URL" not set: manage.py sets it, other programs must be given it.'
+        )
     try:
         parts: dict[str, Any] = conninfo_to_dict(url)
     except ProgrammingError as error:

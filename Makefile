@@ -1,0 +1,40 @@
+# Names for commands; what they do stands in the programs they call.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+
+.PHONY: help run test lint bench clean
+
+help:  ## say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+run: $(VENV)/installed  ## serve on HITCOUNTER_BIND (127.0.0.1:5000) until Ctrl-C; without DATABASE_URL, on a PostgreSQL of its own
+	@exec $(PYTHON) manage.py serve
+
+test: $(VENV)/installed-dev  ## run all tests, against real PostgreSQL
+	$(PYTHON) -m pytest
+
+lint: $(VENV)/installed-dev  ## check style, types, import rules and missing migrations
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	DATABASE_URL=postgresql://unused $(VENV)/bin/mypy
+	DATABASE_URL=postgresql://unused $(VENV)/bin/lint-imports
+	$(PYTHON) manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/installed-dev  ## measure how fast hits are counted, beside a server that does nothing (needs wrk)
+	$(PYTHON) -m benchmarks.counting
+
+clean:  ## remove the virtual environment; the data in var/ stays
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python requirements.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,33 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from tests.service import Service
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """What stands beside the project where it is developed; a clone of its own has none."""
+    if not SHARED.exists():
+        pytest.skip("there is no ../shared beside this clone")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The real service on a private PostgreSQL of its own, for tests that count on paths of their own."""
+    with Service(tmp_path_factory.mktemp("service"), DATABASE_URL="") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _pool_of_each_test() -> Iterator[None]:
+    """Leave no pooled connection behind: a pool's threads would outlive the test database."""
+    yield
+    for connection in connections.all(initialized_only=True):
+        if getattr(connection, "_connection_pools", None) and not connection.in_atomic_block:
+            connection.close_pool()

@@ -1,0 +1,26 @@
+"""A pytest plugin: real PostgreSQL for the tests, a private one of their own when DATABASE_URL names none."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start the server before pytest-django reads the settings, and stop it when pytest is done."""
+    scratch = Path(tempfile.mkdtemp(prefix="hitcounter-tests-"))
+    early_config.add_cleanup(lambda: shutil.rmtree(scratch))
+    # Tests write no secret beside those of a real installation.
+    os.environ["HITCOUNTER_DATA_DIR"] = str(scratch)
+    from hitcounter.environment import env
+
+    if env.str("DATABASE_URL", ""):
+        return
+    from hitcounter.postgres import PrivatePostgres
+
+    held = PrivatePostgres(scratch / "postgres").held()
+    os.environ["DATABASE_URL"] = held.__enter__().url
+    early_config.add_cleanup(lambda: held.__exit__(None, None, None))
