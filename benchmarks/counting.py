@@ -50,12 +50,13 @@ def _found(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if not match:
         raise SystemExit(f"wrk printed no {pattern}:\n{text}")
-    return match[1]
+    return str(match[1])
 
 
 def _milliseconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+    number, unit = _found(r"^([\d.]+)", text), _found(r"([a-z]+)$", text)
+    scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+    return float(number) * scale[unit]
 
 
 def median(rounds: list[Round], field: str) -> float:

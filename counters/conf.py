@@ -13,26 +13,26 @@ class Setting(NamedTuple):
     help: str
 
 
-SETTINGS = (
-    Setting(
-        "HITCOUNTER_QUEUE",
-        default=10_000,
-        least=1,
-        greatest=1_000_000,
-        help="hits that may wait for the database in each worker; further ones get 503 at once",
-    ),
-    Setting(
-        "HITCOUNTER_PATIENCE_SECONDS",
-        default=5,
-        least=1,
-        greatest=300,
-        help="how long a hit may wait for a database that does not answer before it gets 503",
-    ),
-    Setting(
-        "HITCOUNTER_MAX_LOADTEST",
-        default=100_000,
-        least=1,
-        greatest=100_000_000,
-        help="the most requests that one load test may send",
-    ),
+QUEUE = Setting(
+    "HITCOUNTER_QUEUE",
+    default=10_000,
+    least=1,
+    greatest=1_000_000,
+    help="hits that may wait for the database in each worker; further ones get 503 at once",
 )
+PATIENCE_SECONDS = Setting(
+    "HITCOUNTER_PATIENCE_SECONDS",
+    default=5,
+    least=1,
+    greatest=300,
+    help="how long a hit may wait for a database that does not answer before it gets 503",
+)
+MAX_LOADTEST = Setting(
+    "HITCOUNTER_MAX_LOADTEST",
+    default=100_000,
+    least=1,
+    greatest=100_000_000,
+    help="the most requests that one load test may send",
+)
+
+SETTINGS = (QUEUE, PATIENCE_SECONDS, MAX_LOADTEST)

@@ -100,6 +100,9 @@ class HourlyHits(models.Model):
     class Meta:
         verbose_name_plural = "hourly hits"
 
+    def __str__(self) -> str:
+        return f"{self.hits} in the hour of {self.hour:%Y-%m-%d %H:%M}"
+
 
 class HitManager(models.Manager["Hit"]):
     def make_days(self, *wanted: date) -> None:
@@ -125,6 +128,9 @@ class Hit(models.Model):
         managed = False
         db_table = days.HIT_TABLE
 
+    def __str__(self) -> str:
+        return f"{self.hits} at {self.at:%Y-%m-%d %H:%M:%S}"
+
 
 class BatchLedger(models.Model):
     """What has been committed: a row per writer and batch, with the answer that was due for it."""
@@ -137,6 +143,9 @@ class BatchLedger(models.Model):
 
     class Meta:
         verbose_name_plural = "batch ledger"
+
+    def __str__(self) -> str:
+        return f"batch {self.batch} of {self.writer}"
 
 
 class LoadTestRun(models.Model):

@@ -1,7 +1,7 @@
 """The service as an ASGI application: counted paths go to the recorder, everything else to Django."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
 
@@ -23,7 +23,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif is_counted(scope):
         await count_hit(scope["state"]["recorder"], scope, send)
     else:
-        await django_application(scope, receive, send)
+        await django_application(scope, receive, cast("Any", send))
 
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 MAJOR_VERSION = 18
@@ -29,7 +31,8 @@ SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 100  # the kernel's sun_path holds 104 (macOS) or 108 (Linux) bytes with its ending NUL
 START_ATTEMPT_SECONDS = 60
 WATCH_SECONDS = 1
-RECOVERY_SECONDS = 24 * 3600  # a long crash recovery is waited for, not given up on
+STOP_SECONDS = 3600  # the checkpoint that ends a server can take long; pg_ctl would give up after one minute
+POLL_SECONDS = 0.1
 
 CONFIGURATION = """\
 # Written at every start; what an operator wants to change goes to postgresql.auto.conf (ALTER SYSTEM).
@@ -60,6 +63,7 @@ class PrivatePostgres:
         self.socket_directory = _socket_directory(self.directory)
         self._binaries = _binaries()
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
+        self._server: subprocess.Popen[bytes] | None = None  # if this process started it
 
     @property
     def url(self) -> str:
@@ -117,11 +121,16 @@ class PrivatePostgres:
     def stop(self) -> None:
         """Stop the server if it runs, after its sessions were told to end."""
         if self.running():
-            self._run("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", RECOVERY_SECONDS)
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", STOP_SECONDS)
+        if self._server:
+            self._server.wait()
 
     def running(self) -> bool:
-        """Whether a server process owns the data directory."""
-        return self._run("pg_ctl", "status", "-D", self.data, check=False).returncode == 0
+        """Whether a server takes connections, or will once it has recovered."""
+        if self._server:
+            self._server.poll()  # a dead server that nobody has waited for would look alive to the next one
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket_directory / SOCKET_NAME)) == 0
 
     def _prepare_directories(self) -> None:
         try:
@@ -130,6 +139,8 @@ class PrivatePostgres:
                 _ensure_system_user(self._user)
                 _let_through(self.directory)
                 _let_through(self._binaries / "postgres")
+            self.log.touch(mode=0o600)
+            self._own(self.log)
             for private in (self.data, self.socket_directory):
                 private.mkdir(mode=0o700, exist_ok=True)
                 self._own(private)
@@ -168,7 +179,7 @@ class PrivatePostgres:
         self._run("initdb", "-D", fresh, "-U", ROLE, "--auth=peer", "--encoding=UTF8", "--no-locale", "--no-sync")
         me = pwd.getpwuid(os.geteuid()).pw_name
         self._write(fresh / "pg_hba.conf", "local all all peer map=owner\n")
-        self._write(fresh / "pg_ident.conf", f'owner "{me}" {ROLE}\n')
+        self._write(fresh / "pg_ident.conf", "".join(f'owner "{name}" {ROLE}\n' for name in {me, self._owner_name}))
         with open(fresh / "postgresql.conf", "a") as conf:
             conf.write("include_if_exists 'hitcounter.conf'\n")
         for made in sorted(fresh.iterdir(), key=lambda path: path.name == "PG_VERSION"):
@@ -184,38 +195,42 @@ class PrivatePostgres:
             )
 
     def _start_server(self) -> None:
-        """Try until the server runs: after a crash its old processes may linger and hold the pid file or memory."""
+        """Try until the server runs: after a crash, processes of the old one may linger and hold its memory."""
         deadline = time.monotonic() + START_ATTEMPT_SECONDS
-        while True:
-            begun = self._run(
-                "pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", RECOVERY_SECONDS, check=False
-            )
-            if begun.returncode == 0:
-                return
+        while not self._started():
             if time.monotonic() > deadline:
                 raise PostgresError(f"The private PostgreSQL does not start; the end of {self.log} says why.")
-            time.sleep(0.5)
+            time.sleep(POLL_SECONDS)
+
+    def _started(self) -> bool:
+        """Start a server in a session of its own, out of Ctrl-C's reach, and wait while it recovers, however long."""
+        with open(self.log, "a") as log:
+            self._server = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self.data],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data, start_new_session=True,
+                **self._ownership(),
+            )  # fmt: skip
+        while self._server.poll() is None:
+            if self._run("pg_isready", "-h", self.socket_directory, check=False).returncode == 0:
+                return True
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def _ownership(self) -> dict[str, Any]:
+        """What subprocess must be told so that PostgreSQL's programs run as its own user, where there is one."""
+        return {"user": self._user, "group": self._user, "extra_groups": []} if self._user else {}
 
     def _make_database(self) -> None:
-        made = self._run("createdb", "-h", self.socket_directory, "-U", ROLE, DATABASE, check=False, as_owner=False)
+        made = self._run("createdb", "-h", self.socket_directory, "-U", ROLE, DATABASE, check=False)
         if made.returncode != 0 and "already exists" not in made.stderr:
             raise PostgresError(f"The private PostgreSQL cannot make its database: {made.stderr.strip()}")
 
-    def _run(
-        self, program: str, *arguments: object, check: bool = True, as_owner: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run one of PostgreSQL's own programs; its output goes to files, for a pipe would outlive pg_ctl."""
-        drop = {"user": self._user, "group": self._user, "extra_groups": []} if self._user and as_owner else {}
-        self.log.touch(mode=0o600)
-        self._own(self.log)
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            done = subprocess.run(
-                [self._binaries / program, *map(str, arguments)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.data, text=True, **drop,
-            )  # fmt: skip
-            out.seek(0)
-            err.seek(0)
-            done.stdout, done.stderr = out.read(), err.read()
+    def _run(self, program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one of PostgreSQL's own programs to its end. Raises PostgresError when it fails, if `check`."""
+        command = [str(self._binaries / program), *map(str, arguments)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, cwd=self.data, text=True, **self._ownership()
+        )
         if check and done.returncode != 0:
             raise PostgresError(f"{program} failed: {(done.stderr or done.stdout).strip()}")
         return done
@@ -254,4 +269,4 @@ def _let_through(path: Path) -> None:
 
 
 def _pass_on_to(child: subprocess.Popen[bytes]) -> Callable[[int, object], None]:
-    return lambda received, frame: child.send_signal(received)
+    return lambda received, _frame: child.send_signal(received)

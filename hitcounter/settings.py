@@ -50,9 +50,13 @@ def _database(url: str) -> dict[str, Any]:
     return {"ENGINE": "django.db.backends.postgresql", **named, "OPTIONS": {**parts, "pool": pool}}
 
 
-for setting in conf.SETTINGS:
-    in_range = validate.Range(setting.least, setting.greatest)
-    globals()[setting.name] = env.int(setting.name, setting.default, validate=in_range)
+def _number(setting: conf.Setting) -> int:
+    return env.int(setting.name, setting.default, validate=validate.Range(setting.least, setting.greatest))
+
+
+HITCOUNTER_QUEUE: int = _number(conf.QUEUE)
+HITCOUNTER_PATIENCE_SECONDS: int = _number(conf.PATIENCE_SECONDS)
+HITCOUNTER_MAX_LOADTEST: int = _number(conf.MAX_LOADTEST)
 
 BIND_HOST, BIND_PORT = _bind(env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
 HITCOUNTER_BIND = f"{BIND_HOST}:{BIND_PORT}"

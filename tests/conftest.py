@@ -1,11 +1,12 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 
 from tests.service import Service
 
+COUNTED_TABLES = ("counters_counter", "counters_hourlyhits", "counters_hit", "counters_batchledger")
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
@@ -22,6 +23,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The real service on a private PostgreSQL of its own, for tests that count on paths of their own."""
     with Service(tmp_path_factory.mktemp("service"), DATABASE_URL="") as running:
         yield running
+
+
+@pytest.fixture
+def tables(transactional_db: None) -> Iterator[Callable[[], None]]:
+    """Committed data, for tests with several connections; call it to empty the tables, as is done before and after."""
+    empty_tables()
+    yield empty_tables
+    empty_tables()
+
+
+def empty_tables() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(COUNTED_TABLES)}")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         return
     from hitcounter.postgres import PrivatePostgres
 
-    held = PrivatePostgres(scratch / "postgres").held()
-    os.environ["DATABASE_URL"] = held.__enter__().url
-    early_config.add_cleanup(lambda: held.__exit__(None, None, None))
+    held = ExitStack()
+    os.environ["DATABASE_URL"] = held.enter_context(PrivatePostgres(scratch / "postgres").held()).url
+    early_config.add_cleanup(held.close)

@@ -12,6 +12,8 @@ from django.http import HttpRequest, StreamingHttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 ROWS_AT_ONCE = 2_000
 
@@ -19,7 +21,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class ListRenderer(BaseRenderer):
-    """Writes a list in pieces: `head`, `some` rows at a time, `tail`. Errors are JSON whatever the form asked for."""
+    """Writes a list in pieces: `head`, `some` rows at a time, `tail`."""
 
     charset = "utf-8"
 
@@ -33,11 +35,6 @@ class ListRenderer(BaseRenderer):
 
     def tail(self) -> str:
         return ""
-
-    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
-        rendered: bytes = JSONRenderer().render(data)
-        return rendered
-
 
 class JSONList(ListRenderer):
     """A JSON list of objects."""
@@ -97,6 +94,18 @@ class Negotiation(DefaultContentNegotiation):
         return super().filter_renderers(renderers, format)
 
 
+class ListView(APIView):
+    """A view whose answer is a list in one of the forms; what goes wrong is told in JSON whichever was asked for."""
+
+    renderer_classes = LIST_RENDERERS
+    content_negotiation_class = Negotiation
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        self.request.accepted_renderer, self.request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        return response
+
+
 def written(renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
     """The list in pieces of some thousand rows."""
     yield renderer.head().encode()
@@ -115,12 +124,12 @@ def streamed(request: HttpRequest, renderer: ListRenderer, rows: Iterable[tuple[
     """An answer that is sent while it is read, so that its length costs no memory."""
     pieces = written(renderer, rows)
     # Under ASGI, Django would gather a synchronous iterator to its end before sending any of it.
-    content = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
+    content: Any = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
     return StreamingHttpResponse(content, content_type=f"{renderer.media_type}; charset={renderer.charset}")
 
 
 async def _in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """The pieces, each made in the request's own thread, where its database connection lives."""
-    following = sync_to_async(next)
-    while (piece := await following(pieces, None)) is not None:
+    following = sync_to_async(lambda: next(pieces, None))
+    while (piece := await following()) is not None:
         yield piece

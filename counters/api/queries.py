@@ -6,6 +6,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
 
 from counters.hits import HitRefused, check_path
 from counters.stats import Position
@@ -42,6 +44,18 @@ def _at_least_one(hits: Any) -> int:
     if not isinstance(hits, int) or not 0 < hits < 2**63:
         raise ValueError(hits)
     return hits
+
+
+def asked_by(request: Request, query: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """What the query string asks, checked by `query`. Raises ValidationError, which names each bad parameter."""
+    given = request.query_params.dict()
+    serializer = query(data=given)
+    unknown = given.keys() - serializer.fields.keys() - {api_settings.URL_FORMAT_OVERRIDE}
+    if unknown:
+        raise serializers.ValidationError({name: ["There is no such parameter."] for name in sorted(unknown)})
+    serializer.is_valid(raise_exception=True)
+    asked: dict[str, Any] = serializer.validated_data
+    return asked
 
 
 class RankingQuery(serializers.Serializer[Any]):

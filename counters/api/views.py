@@ -15,9 +15,9 @@ from rest_framework.views import APIView
 
 from counters import loadtest, stats
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
-from counters.api.formats import LIST_RENDERERS, ROWS_AT_ONCE, ListRenderer, Negotiation, streamed
+from counters.api.formats import ROWS_AT_ONCE, ListRenderer, ListView, streamed
 from counters.api.permissions import SERVICE_HEADER, service_token
-from counters.api.queries import PositionField, RankingQuery
+from counters.api.queries import PositionField, RankingQuery, asked_by
 from counters.hits import COUNTED_METHODS, check_path
 from counters.models import Counter
 
@@ -48,16 +48,11 @@ def requested_path(request: HttpRequest) -> str:
     return quote(request.path, safe="/!$&'()*+,;=:@~")
 
 
-class Stats(APIView):
+class Stats(ListView):
     """The paths and their counts, most requested first, ties by path: a plain list, whole or in linked pages."""
 
-    renderer_classes = LIST_RENDERERS
-    content_negotiation_class = Negotiation
-
     def get(self, request: Request) -> HttpResponseBase:
-        query = RankingQuery(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        asked = query.validated_data
+        asked = asked_by(request, RankingQuery)
         renderer = cast(ListRenderer, request.accepted_renderer)
         renderer.columns = ("path", "count")
         if asked["limit"] is None:
@@ -84,7 +79,7 @@ class LoadTest(APIView):
     def post(self, request: Request, requests: str) -> Response:
         plan = loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=_checked_number(requests))
         try:
-            run = loadtest.perform(plan, headers={SERVICE_HEADER: service_token()})
+            run = loadtest.perform(plan, send=loadtest.send_apart, headers=lambda: {SERVICE_HEADER: service_token()})
         except loadtest.LoadTestBusy as busy:
             return Response({"detail": str(busy)}, status=409, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         except loadtest.LoadTestError as error:

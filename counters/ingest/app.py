@@ -1,15 +1,15 @@
 """The ASGI application of the counted paths: one hit in, its place in the count out, after the commit."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from counters.hits import COUNTED_METHODS, COUNTED_PREFIX, HitRefused, check_path
 from counters.ingest.recorder import NotRecorded, Recorder
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_SECONDS = 1

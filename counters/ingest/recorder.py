@@ -183,6 +183,10 @@ class Recorder:
         except BatchError as error:
             logger.error("%d hits were not counted: %s", sum(map(len, batch.values())), error)
             _fail(batch, DatabaseFailed)
+        except Exception:
+            # A defect of ours: its batch is lost, with a 503, but the hits after it must not wait for ever.
+            logger.exception("A batch failed in a way that is not foreseen")
+            _fail(batch, DatabaseFailed)
         else:
             _resolve(batch, totals)
         finally:

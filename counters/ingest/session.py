@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from psycopg import AsyncConnection, OperationalError, errors
-from psycopg.pq import ExecStatus, PGconn
-from psycopg.pq.abc import PGresult
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 Parameters = Sequence[bytes]
 

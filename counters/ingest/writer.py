@@ -26,6 +26,7 @@ LEDGER_KEPT = timedelta(days=7)
 
 #: A server that vanishes without a word is noticed within seconds.
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+NAME = "hitcounter writer"
 
 
 class PostgresWriter:
@@ -42,7 +43,9 @@ class PostgresWriter:
         """Replace the session by a fresh one. Raises ConnectionLost when there is no database to reach."""
         await self.close()
         try:
-            self._session = await Session.connect(self._conninfo, connect_timeout=CONNECT_SECONDS, **KEEPALIVE)
+            self._session = await Session.connect(
+                self._conninfo, connect_timeout=CONNECT_SECONDS, application_name=NAME, **KEEPALIVE
+            )
             await self._session.execute(WRITER_SESSION)
             await self._session.prepare(b"record_batch", RECORD_BATCH)
             await self._session.execute(PRUNE_LEDGER, [_text(self._clock() - LEDGER_KEPT)])

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         connection.close()
         self.say_where()
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", "hitcounter.asgi:application"]
-        os.execv(sys.executable, gunicorn)
+        os.execv(sys.executable, gunicorn)  # noqa: S606 (no shell is wanted)
 
     def make_first_user(self) -> None:
         users = get_user_model().objects

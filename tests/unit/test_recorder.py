@@ -1,0 +1,301 @@
+"""The recorder against a writer without a database: what each hit is answered, and when."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from counters.hits import DatabaseRefused
+from counters.ingest.recorder import (
+    BATCH_HITS,
+    BatchConflict,
+    BatchFailed,
+    BatchRefused,
+    Closing,
+    ConnectionLost,
+    DatabaseFailed,
+    DatabaseGone,
+    InDoubt,
+    QueueFull,
+    Recorder,
+)
+
+
+class FakeWriter:
+    """Keeps counts in memory; `gate` holds commits back, `faults` are raised before one, `poison` is always refused."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self.batches: list[tuple[int, dict[str, int]]] = []
+        self.committed: dict[int, dict[str, int]] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.begun = asyncio.Event()
+        self.faults: list[Exception] = []
+        self.lost_after_commit = 0
+        self.poison: set[str] = set()
+        self.reachable = asyncio.Event()
+        self.reachable.set()
+        self.connections = 0
+        self.closed = False
+
+    async def connect(self) -> None:
+        if not self.reachable.is_set():
+            raise ConnectionLost("no database")
+        self.connections += 1
+
+    async def write(self, number, hits):
+        self.batches.append((number, dict(hits)))
+        self.begun.set()
+        await self.gate.wait()
+        if self.faults:
+            raise self.faults.pop(0)
+        if self.poison & set(dict(hits)):
+            raise BatchRefused("poison")
+        if number not in self.committed:
+            self.totals.update(dict(hits))
+            self.committed[number] = {path: self.totals[path] for path, _ in hits}
+        if self.lost_after_commit:
+            self.lost_after_commit -= 1
+            raise ConnectionLost("cut after COMMIT")
+        return self.committed[number]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@asynccontextmanager
+async def recording(writer: FakeWriter, **options) -> AsyncIterator[Recorder]:
+    recorder = Recorder(writer, **options)
+    recorder.start()
+    if writer.reachable.is_set():
+        await until(lambda: recorder.accepting)
+    yield recorder
+    writer.gate.set()
+    writer.reachable.set()
+    await recorder.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def outcomes(futures) -> list:
+    return await asyncio.gather(*futures, return_exceptions=True)
+
+
+async def test_each_hit_gets_its_own_place_in_the_order_of_coming():
+    async with recording(FakeWriter()) as recorder:
+        futures = [recorder.record(path) for path in ("/a", "/b", "/a", "/a")]
+        assert await outcomes(futures) == [1, 1, 2, 3]
+
+
+async def test_hits_that_come_during_a_transaction_go_out_together_as_the_next():
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.gate.clear()
+        first = recorder.record("/a")
+        await writer.begun.wait()
+        rest = [recorder.record(path) for path in ("/a", "/b", "/a")]
+        writer.gate.set()
+        assert await outcomes([first, *rest]) == [1, 2, 1, 3]
+    assert [hits for _, hits in writer.batches] == [{"/a": 1}, {"/a": 2, "/b": 1}]
+
+
+async def test_no_hit_is_answered_before_the_commit():
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.gate.clear()
+        future = recorder.record("/a")
+        await writer.begun.wait()
+        assert not future.done()
+        writer.gate.set()
+        assert await future == 1
+
+
+async def test_a_full_queue_refuses_at_once_and_takes_in_again_when_it_has_room():
+    writer = FakeWriter()
+    async with recording(writer, capacity=2) as recorder:
+        writer.gate.clear()
+        under_way = recorder.record("/a")
+        await writer.begun.wait()
+        waiting = [recorder.record("/a"), recorder.record("/b")]
+        assert not recorder.accepting
+        with pytest.raises(QueueFull):
+            recorder.record("/c")
+        writer.gate.set()
+        assert await outcomes([under_way, *waiting]) == [1, 2, 1]
+        assert await recorder.record("/c") == 1
+
+
+async def test_a_client_that_leaves_does_not_unpick_its_batch():
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.gate.clear()
+        stays, leaves, stays_too = (recorder.record("/a") for _ in range(3))
+        await writer.begun.wait()
+        leaves.cancel()
+        writer.gate.set()
+        assert (await stays, await stays_too) == (1, 3)
+    assert writer.totals == {"/a": 3}
+
+
+async def test_only_the_hit_that_the_database_refuses_is_refused():
+    writer = FakeWriter()
+    writer.poison = {"/7"}
+    async with recording(writer) as recorder:
+        answers = await outcomes([recorder.record(f"/{n}") for n in range(20)])
+    assert isinstance(answers.pop(7), DatabaseRefused)
+    assert answers == [1] * 19
+    assert writer.totals == {f"/{n}": 1 for n in range(20) if n != 7}
+
+
+async def test_a_batch_whose_answer_was_lost_is_sent_again_under_its_number_and_counts_once():
+    writer = FakeWriter()
+    writer.lost_after_commit = 3
+    async with recording(writer) as recorder:
+        assert await outcomes([recorder.record("/a"), recorder.record("/a")]) == [1, 2]
+    assert [number for number, _ in writer.batches] == [1, 1, 1, 1]
+    assert writer.totals == {"/a": 2}
+
+
+async def test_a_batch_in_conflict_is_sent_again():
+    writer = FakeWriter()
+    writer.faults = [BatchConflict("deadlock")] * 2
+    async with recording(writer) as recorder:
+        assert await recorder.record("/a") == 1
+
+
+async def test_a_batch_that_stays_in_conflict_is_given_up():
+    writer = FakeWriter()
+    writer.faults = [BatchConflict("deadlock")] * 5
+    async with recording(writer) as recorder:
+        with pytest.raises(DatabaseFailed):
+            await recorder.record("/a")
+        assert await recorder.record("/a") == 1
+
+
+async def test_what_the_database_could_not_commit_fails_and_the_next_batch_is_tried():
+    writer = FakeWriter()
+    writer.faults = [BatchFailed("disk full")]
+    async with recording(writer) as recorder:
+        with pytest.raises(DatabaseFailed):
+            await recorder.record("/a")
+        assert await recorder.record("/a") == 1
+
+
+async def test_an_unexpected_error_fails_its_batch_and_not_the_recorder():
+    writer = FakeWriter()
+    writer.faults = [RuntimeError("a bug")]
+    async with recording(writer) as recorder:
+        with pytest.raises(DatabaseFailed):
+            await recorder.record("/a")
+        assert await recorder.record("/a") == 1
+
+
+async def test_without_a_database_hits_are_refused_until_it_is_there():
+    writer = FakeWriter()
+    writer.reachable.clear()
+    async with recording(writer) as recorder:
+        with pytest.raises(DatabaseGone):
+            recorder.record("/a")
+        writer.reachable.set()
+        await until(lambda: recorder.accepting)
+        assert await recorder.record("/a") == 1
+
+
+async def test_a_database_that_goes_leaves_nobody_waiting_and_settles_the_batch_when_it_returns():
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.gate.clear()
+        in_doubt = recorder.record("/a")
+        await writer.begun.wait()
+        queued = recorder.record("/b")
+        writer.faults = [ConnectionLost("gone")]
+        writer.reachable.clear()
+        writer.gate.set()
+        assert list(map(type, await outcomes([in_doubt, queued]))) == [InDoubt, DatabaseGone]
+        with pytest.raises(DatabaseGone):
+            recorder.record("/c")
+        writer.reachable.set()
+        await until(lambda: recorder.accepting)
+        assert await recorder.record("/a") == 2
+    assert writer.totals == {"/a": 2}
+
+
+async def test_a_database_that_hangs_is_not_waited_for_beyond_patience():
+    writer = FakeWriter()
+    async with recording(writer, patience=0.01) as recorder:
+        writer.gate.clear()
+        hanging = recorder.record("/a")
+        await writer.begun.wait()
+        queued = recorder.record("/b")
+        assert list(map(type, await outcomes([hanging, queued]))) == [InDoubt, DatabaseGone]
+        assert not recorder.accepting
+        writer.gate.set()
+        await until(lambda: recorder.accepting)
+        assert await recorder.record("/a") == 2
+
+
+async def test_closing_writes_what_waits_and_refuses_what_comes():
+    writer = FakeWriter()
+    recorder = Recorder(writer)
+    recorder.start()
+    await until(lambda: recorder.accepting)
+    writer.gate.clear()
+    futures = [recorder.record("/a")]
+    await writer.begun.wait()
+    futures.append(recorder.record("/a"))
+    closing = asyncio.create_task(recorder.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Closing):
+        recorder.record("/a")
+    writer.gate.set()
+    await closing
+    assert await outcomes(futures) == [1, 2]
+    assert writer.closed
+
+
+async def test_closing_does_not_wait_for_a_database_that_was_never_there():
+    writer = FakeWriter()
+    writer.reachable.clear()
+    recorder = Recorder(writer)
+    recorder.start()
+    async with asyncio.timeout(5):
+        await recorder.close()
+
+
+async def test_a_long_queue_goes_out_in_batches_of_bounded_size_first_come_first_served():
+    writer = FakeWriter()
+    async with recording(writer, capacity=3 * BATCH_HITS) as recorder:
+        writer.gate.clear()
+        first = recorder.record("/first")
+        await writer.begun.wait()
+        futures = [recorder.record(f"/{n}") for n in range(2 * BATCH_HITS + 10)]
+        writer.gate.set()
+        await outcomes([first, *futures])
+    sizes = [sum(hits.values()) for _, hits in writer.batches]
+    assert sizes == [1, BATCH_HITS, BATCH_HITS, 10]
+    assert "/0" in writer.batches[1][1]
+
+
+async def test_random_faults_never_lose_or_double_an_answered_hit():
+    import random
+
+    draw = random.Random(7)
+    writer = FakeWriter()
+    places = defaultdict(list)
+    async with recording(writer) as recorder:
+        for _ in range(300):
+            writer.lost_after_commit = draw.choice([0, 0, 0, 1, 2])
+            writer.faults = draw.choice([[], [], [ConnectionLost("x")], [BatchConflict("x"), ConnectionLost("y")]])
+            paths = draw.choices(["/a", "/b", "/c"], k=draw.randint(1, 9))
+            for path, place in zip(paths, await outcomes([recorder.record(path) for path in paths]), strict=True):
+                places[path].append(place)
+    assert {path: sorted(seen) for path, seen in places.items()} == {
+        path: list(range(1, total + 1)) for path, total in writer.totals.items()
+    }
