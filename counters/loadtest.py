@@ -1,30 +1,48 @@
-"""The load test: real HTTP requests to a running service, and what the statistics gained by them."""
+"""The load test: real HTTP requests to a running service, and what the statistics gained by them.
+
+The requests leave from a process of their own: the command `runloadtest` is one, and the web service starts one for
+each test (`send_apart`), so that a worker's other requests neither wait for the generator nor fall with it. That
+process runs this module and needs no Django, which is why the models are imported where they are used.
+"""
 
 import asyncio
+import json
+import os
 import random
 import string
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import requests
+from asgiref.sync import async_to_sync
 from django.db import connection
 from yarl import URL
 
 from counters.hits import COUNTED_PREFIX
-from counters.models import LoadTestRun
+
+if TYPE_CHECKING:
+    from counters.models import LoadTestRun
 
 CONCURRENCY = 100
+MOST_CONCURRENCY = 1000  # each takes a socket, and many systems give a process 1,024
 WORDS = 3
 WORD_LENGTH = 8
 MOST_SEGMENTS = 6
 ANSWER_SECONDS = 60
+NICENESS = 10  # beside the web service, who asks it for anything else gets the processor first
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('counters load test', 0))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters load test', 0))"
+_PROJECT = Path(__file__).resolve().parent.parent
+
+Report = dict[str, Any]
 
 
 class LoadTestError(Exception):
@@ -40,7 +58,7 @@ class LoadTestBusy(LoadTestError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send: `requests` GETs to `url`, at most `concurrency` under way at once; the same `seed`, the same paths."""
+    """What to send: `requests` GETs to `url`, `concurrency` at a time at most; the same `seed` draws the same paths."""
 
     url: str
     requests: int
@@ -64,46 +82,99 @@ class Plan:
         return ["".join(draw.choices(string.ascii_lowercase, k=WORD_LENGTH)) for _ in range(WORDS)]
 
 
-def perform(plan: Plan, *, headers: dict[str, str], progress: Callable[[], object] = lambda: None) -> LoadTestRun:
-    """Run a load test and keep it in LoadTestRun, with its report (see `measure`).
+def perform(plan: Plan, *, send: Callable[[Plan], Report], headers: Callable[[], dict[str, str]]) -> "LoadTestRun":
+    """Run a load test and keep it in LoadTestRun with its report: what `send` saw, and `counted`.
+
+    `send` is the function below, or `send_apart`; `headers` open the service's statistics, made anew for each read
+    since a test may outlast them. `counted` is what the statistics gained on the plan's paths, null if they could not
+    be read again. A test that begins is kept, even if it is cut short; one that cannot begin leaves nothing.
 
     Raises LoadTestBusy while another runs on the same database, LoadTestError when the service's statistics cannot be
-    read.
+    read or the sending process fails.
     """
+    from counters.models import LoadTestRun
+
     with _alone():
+        before = _counted(plan, headers())
         run = LoadTestRun.objects.create(
             url=plan.url, requested=plan.requests, concurrency=plan.concurrency, seed=plan.seed
         )
-        run.report = measure(plan, headers=headers, progress=progress)
+        run.report = {**send(plan), "counted": None}
+        # Kept before the statistics are read again: what was seen of a service that failed is worth most.
+        run.save(update_fields=["report"])
+        run.report["counted"] = _counted(plan, headers()) - before
         run.save(update_fields=["report"])
     return run
 
 
-def measure(plan: Plan, *, headers: dict[str, str], progress: Callable[[], object] = lambda: None) -> dict[str, Any]:
-    """Send what `plan` says and report it; `headers` open the service's statistics, `progress` is called per answer.
+def send(plan: Plan, progress: Callable[[], object] = lambda: None) -> Report:
+    """Send what `plan` says and report what came back; `progress` is called per request, when it has ended.
 
     The report: requested, succeeded, failed (numbers), errors (a number per status or error), seconds,
-    requests_per_second, latency_ms (p50, p95, p99, max), unique_paths, paths (a list of path and count, as
-    acknowledged), and counted: what the statistics gained. Raises LoadTestError when they cannot be read.
+    requests_per_second (those that succeeded), latency_ms (p50, p95, p99, max of those; null when there are none),
+    unique_paths, paths (a list of path and count, as acknowledged, most requested first).
     """
-    before = _counted(plan, headers)
     begun = time.perf_counter()
     seen = asyncio.run(_send_all(plan, progress))
     seconds = time.perf_counter() - begun
-    counted = _counted(plan, headers) - before
     succeeded = len(seen.latencies)
     return {
         "requested": plan.requests,
         "succeeded": succeeded,
         "failed": plan.requests - succeeded,
-        "errors": dict(seen.errors),
+        "errors": dict(seen.errors.most_common()),
         "seconds": round(seconds, 3),
-        "requests_per_second": round(plan.requests / seconds, 1),
+        "requests_per_second": round(succeeded / seconds, 1),
         "latency_ms": _percentiles(seen.latencies),
         "unique_paths": len(seen.acknowledged),
-        "paths": [{"path": path, "count": n} for path, n in sorted(seen.acknowledged.items(), key=lambda i: (-i[1], i[0]))],
-        "counted": counted,
-    }  # fmt: skip
+        "paths": [{"path": path, "count": count} for path, count in _ranked(seen.acknowledged)],
+    }
+
+
+def send_apart(plan: Plan) -> Report:
+    """`send` in a process of its own, which ends with the request that waits for it, or with this process.
+
+    Raises LoadTestError when that process ends without a report.
+    """
+    # Through the event loop: when the client leaves, asgiref cancels what runs there, and so the process is stopped.
+    return async_to_sync(_send_apart)(plan)
+
+
+async def _send_apart(plan: Plan) -> Report:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, cwd=_PROJECT, stdin=pipe, stdout=pipe
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(json.dumps(asdict(plan)).encode() + b"\n")
+        printed = await process.stdout.read()
+        status = await process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        process.stdin.close()
+    if status != 0:
+        raise LoadTestError(f"The load generator failed with exit status {status}; the log may say why.")
+    report: Report = json.loads(printed)
+    return report
+
+
+def main() -> None:
+    """Read a plan from standard input, send it, write the report to standard output: the other end of `send_apart`."""
+    os.nice(NICENESS)
+    plan = Plan(**json.loads(sys.stdin.buffer.readline()))
+    threading.Thread(target=_end_with_starter, daemon=True).start()
+    sys.stdout.write(json.dumps(send(plan)))
+
+
+def _end_with_starter() -> None:
+    """Wait for the end of standard input, which comes with the end of the process that holds it, however it ended."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 @dataclass
@@ -119,6 +190,8 @@ async def _send_all(plan: Plan, progress: Callable[[], object]) -> _Seen:
     seen, paths = _Seen(), plan.paths()
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        # aiohttp sends a GET again when a kept-alive connection breaks, and the hit would be counted twice.
+        session._retry_connection = False
 
         async def client() -> None:
             for path in paths:
@@ -132,9 +205,12 @@ async def _send_all(plan: Plan, progress: Callable[[], object]) -> _Seen:
 async def _send(session: aiohttp.ClientSession, url: str, path: str, seen: _Seen) -> None:
     begun = time.perf_counter()
     try:
-        async with session.get(URL(url + path, encoded=True)) as answer:
+        async with session.get(URL(url + path, encoded=True), allow_redirects=False) as answer:
             await answer.read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except TimeoutError:
+        seen.errors["timeout"] += 1
+        return
+    except (aiohttp.ClientError, OSError) as error:
         seen.errors[type(error).__name__] += 1
         return
     if answer.status != 200:
@@ -145,33 +221,59 @@ async def _send(session: aiohttp.ClientSession, url: str, path: str, seen: _Seen
 
 
 def _counted(plan: Plan, headers: dict[str, str]) -> int:
-    """How many hits the statistics show for the paths that this plan can draw."""
-    total = 0
-    for word in set(plan.words):
-        try:
-            answer = requests.get(
-                f"{plan.url}/stats/", {"prefix": f"{COUNTED_PREFIX}{word}/"}, headers=headers, timeout=ANSWER_SECONDS
-            )
-            answer.raise_for_status()
-            total += sum(row["count"] for row in answer.json())
-        except (requests.RequestException, ValueError) as error:
-            raise LoadTestError(f"The statistics of {plan.url} cannot be read: {error}") from error
-    return total
+    """How many hits the statistics show for the paths that this plan can draw. Raises LoadTestError."""
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, no ~/.netrc: asked as directly as the hits are sent
+        session.headers.update(headers)
+        return sum(_counted_below(f"{COUNTED_PREFIX}{word}/", plan.url, session) for word in set(plan.words))
 
 
-def _percentiles(latencies: list[float]) -> dict[str, float]:
-    """Nearest-rank percentiles in milliseconds; zeros when nothing was answered."""
-    ordered = sorted(latencies) or [0.0]
+def _counted_below(prefix: str, url: str, session: requests.Session) -> int:
+    try:
+        # A redirect would take the headers, which open the statistics, to wherever it points.
+        answer = session.get(f"{url}/stats/", params={"prefix": prefix}, timeout=ANSWER_SECONDS, allow_redirects=False)
+    except requests.Timeout:
+        raise LoadTestError(f"The service at {url} does not answer within {ANSWER_SECONDS} s.") from None
+    except requests.RequestException as error:
+        raise LoadTestError(f"The service at {url} does not answer: {_reason(error)}.") from error
+    if answer.status_code != 200:
+        raise LoadTestError(f"The statistics of {url} cannot be read: status {answer.status_code} {answer.reason}.")
+    try:
+        return sum(row["count"] for row in answer.json())
+    except (ValueError, TypeError, LookupError):
+        raise LoadTestError(f"The statistics of {url} cannot be read: they are no list of paths and counts.") from None
 
-    def percentile(share: float) -> float:
-        return round(ordered[max(0, -int(-share * len(ordered) // 1) - 1)] * 1000, 3)
 
-    return {"p50": percentile(0.5), "p95": percentile(0.95), "p99": percentile(0.99), "max": percentile(1.0)}
+def _reason(error: BaseException) -> str:
+    """What went wrong at the bottom, without the layers of `requests` and urllib3 around it."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return getattr(error, "strerror", None) or str(error).rstrip(".") or type(error).__name__
+
+
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Most first, ties by path, as the statistics list them."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _percentiles(latencies: list[float]) -> dict[str, float | None]:
+    """Nearest-rank percentiles of `latencies` (seconds) in milliseconds: the least that so many % do not exceed.
+
+    https://en.wikipedia.org/wiki/Percentile#The_nearest-rank_method; null when nothing was answered.
+    """
+    shares = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
+    if not latencies:
+        return dict.fromkeys(shares)
+    ordered = sorted(latencies)
+    return {name: round(ordered[-(-percent * len(ordered) // 100) - 1] * 1000, 3) for name, percent in shares.items()}
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the lock that lets one load test run at a time, whichever process starts it."""
+    """Hold the lock that lets one load test run at a time, whichever process starts it. Raises LoadTestBusy.
+
+    The lock belongs to the session of this thread's connection, which is returned to its pool only after this.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_LOCK)
         if not cursor.fetchone()[0]:
@@ -180,3 +282,7 @@ def _alone() -> Iterator[None]:
             yield
         finally:
             cursor.execute(_UNLOCK)
+
+
+if __name__ == "__main__":
+    main()

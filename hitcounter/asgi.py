@@ -30,7 +30,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     """Keep a recorder from start-up to shutdown; a service without its database starts all the same, answering 503."""
     await receive()
     recorder = make_recorder()
-    recorder.start()
+    await recorder.start()
     scope["state"]["recorder"] = recorder
     await send({"type": "lifespan.startup.complete"})
     await receive()

@@ -35,6 +35,16 @@ def when_ready(server: Any) -> None:
     signal.signal(signal.SIGINT, stop_gracefully)
 
 
+def post_fork(server: Any, worker: Any) -> None:
+    """End at once when told to while the application is being loaded: there is nothing to drain yet.
+
+    Until its own handlers are set, a worker has the master's, which would swallow the signal; the master would then
+    wait for its whole grace time.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def post_worker_init(worker: Any) -> None:
     """Leave Ctrl-C, which the terminal sends to every process, to the master; keep the collector out of the way."""
     worker.loop.remove_signal_handler(signal.SIGINT)

@@ -46,8 +46,13 @@ def _database(url: str) -> dict[str, Any]:
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
     }
-    pool = {"min_size": 0, "max_size": 10, "timeout": 5}
-    return {"ENGINE": "django.db.backends.postgresql", **named, "OPTIONS": {**parts, "pool": pool}}
+    pool = {"min_size": 0, "max_size": 10, "timeout": 2}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        **named,
+        "OPTIONS": {**parts, "pool": pool},
+        "CONN_HEALTH_CHECKS": True,  # a pooled connection may be older than the server that it leads to
+    }
 
 
 def _number(setting: conf.Setting) -> int:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -35,6 +36,7 @@ class ListRenderer(BaseRenderer):
 
     def tail(self) -> str:
         return ""
+
 
 class JSONList(ListRenderer):
     """A JSON list of objects."""
@@ -107,22 +109,20 @@ class ListView(APIView):
 
 
 def written(renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
-    """The list in pieces of some thousand rows."""
-    yield renderer.head().encode()
-    first, some = True, []
-    for row in rows:
-        some.append(row)
-        if len(some) == ROWS_AT_ONCE:
-            yield renderer.some(some, first=first).encode()
-            first, some = False, []
-    if some:
-        yield renderer.some(some, first=first).encode()
+    """The list in pieces of some thousand rows, the first of them with its beginning."""
+    unread = iter(rows)
+    some = list(islice(unread, ROWS_AT_ONCE))
+    yield (renderer.head() + (renderer.some(some, first=True) if some else "")).encode()
+    while some := list(islice(unread, ROWS_AT_ONCE)):
+        yield renderer.some(some, first=False).encode()
     yield renderer.tail().encode()
 
 
 def streamed(request: HttpRequest, renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> StreamingHttpResponse:
     """An answer that is sent while it is read, so that its length costs no memory."""
     pieces = written(renderer, rows)
+    # The first piece is read before the answer begins: a database that is gone can still be answered 503.
+    pieces = chain([next(pieces)], pieces)
     # Under ASGI, Django would gather a synchronous iterator to its end before sending any of it.
     content: Any = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
     return StreamingHttpResponse(content, content_type=f"{renderer.media_type}; charset={renderer.charset}")

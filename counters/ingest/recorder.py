@@ -108,6 +108,7 @@ class Recorder:
         self._waiting_hits = 0
         self._numbers = count(1)
         self._wake = asyncio.Event()
+        self._tried = asyncio.Event()  # whether the first attempt to connect is over
         # Why new hits are refused at once; None while they are taken in.
         self._refusal: type[NotRecorded] | None = DatabaseGone
         self._closing = False
@@ -118,9 +119,10 @@ class Recorder:
         """Whether a hit that comes now is taken in."""
         return self._refusal is None and self._waiting_hits < self._capacity
 
-    def start(self) -> None:
-        """Begin to connect and to write, in a task of its own; hits are refused until the database is there."""
+    async def start(self) -> None:
+        """Connect, and begin to write in a task of its own; without a database, refuse hits until there is one."""
         self._task = asyncio.get_running_loop().create_task(self._run())
+        await self._tried.wait()
 
     async def close(self) -> None:
         """Refuse new hits, write all that wait, and give the connection back."""
@@ -228,6 +230,7 @@ class Recorder:
                 if attempt == 0:
                     logger.error("The database cannot be reached: %s", error)
                 self._refuse(DatabaseGone, in_doubt or {})
+                self._tried.set()
                 if self._closing and in_doubt is None:
                     return
                 await asyncio.sleep(RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)])
@@ -236,6 +239,7 @@ class Recorder:
                     logger.info("The database is back.")
                 if not self._closing:
                     self._refusal = None
+                self._tried.set()
                 return
 
     def _lose_patience(self, batch: Batch) -> None:

@@ -52,9 +52,7 @@ def through_the_fast_lane(groups: list[tuple[int, list[str]]]) -> list[int]:
 
     async def run() -> list[int]:
         recorder = Recorder(PostgresWriter(conninfo(), clock=clock))
-        recorder.start()
-        while not recorder.accepting:
-            await asyncio.sleep(0.001)
+        await recorder.start()
         places = []
         for minutes, paths in groups:
             clock.time += timedelta(minutes=minutes)
@@ -99,9 +97,7 @@ def test_the_same_requests_are_answered_alike(tables: Callable[[], None], reques
 
 async def asked_of_the_fast_lane(requests: list[tuple[str, str]]) -> list[tuple[int, str | None, Any]]:
     recorder = Recorder(PostgresWriter(conninfo()))
-    recorder.start()
-    while not recorder.accepting:
-        await asyncio.sleep(0.001)
+    await recorder.start()
     answers = []
     for method, path in requests:
         sent: list[Any] = []

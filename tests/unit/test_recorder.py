@@ -69,9 +69,7 @@ class FakeWriter:
 @asynccontextmanager
 async def recording(writer: FakeWriter, **options) -> AsyncIterator[Recorder]:
     recorder = Recorder(writer, **options)
-    recorder.start()
-    if writer.reachable.is_set():
-        await until(lambda: recorder.accepting)
+    await recorder.start()
     yield recorder
     writer.gate.set()
     writer.reachable.set()
@@ -244,8 +242,7 @@ async def test_a_database_that_hangs_is_not_waited_for_beyond_patience():
 async def test_closing_writes_what_waits_and_refuses_what_comes():
     writer = FakeWriter()
     recorder = Recorder(writer)
-    recorder.start()
-    await until(lambda: recorder.accepting)
+    await recorder.start()
     writer.gate.clear()
     futures = [recorder.record("/a")]
     await writer.begun.wait()
@@ -264,7 +261,7 @@ async def test_closing_does_not_wait_for_a_database_that_was_never_there():
     writer = FakeWriter()
     writer.reachable.clear()
     recorder = Recorder(writer)
-    recorder.start()
+    await recorder.start()
     async with asyncio.timeout(5):
         await recorder.close()
 
