@@ -27,6 +27,7 @@ class Session:
         self._results: list[PGresult] = []
         self._answer: asyncio.Future[list[PGresult]] | None = None  # while a statement is under way
         self._loop.add_reader(self._socket, self._read)
+        self._watching = True
 
     @classmethod
     async def connect(cls, conninfo: str, **parameters: Any) -> "Session":
@@ -40,8 +41,7 @@ class Session:
 
     async def close(self) -> None:
         """Close the connection; what is under way is given up."""
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._leave_socket()
         await self._connection.close()
 
     async def prepare(self, name: bytes, statement: bytes) -> None:
@@ -108,8 +108,14 @@ class Session:
             self._answer.set_result(self._results)
 
     def _lose(self, error: OperationalError) -> None:
-        """The connection broke: leave its socket, which would be readable for ever."""
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        """The connection broke, and libpq has closed its socket."""
+        self._leave_socket()
         if self._answer and not self._answer.done():
             self._answer.set_exception(error)
+
+    def _leave_socket(self) -> None:
+        """Stop watching the socket, once: its number may soon be that of somebody else's."""
+        if self._watching:
+            self._watching = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)

@@ -2,17 +2,19 @@
 
 import asyncio
 import random
+import socket
 import string
 import threading
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection
 
+from counters import days
 from counters.hits import counter_id
 from counters.ingest.recorder import BatchConflict, BatchFailed, BatchRefused, ConnectionLost
 from counters.ingest.writer import BATCHES_KEPT, PostgresWriter
@@ -92,6 +94,24 @@ def test_at_midnight_the_next_day_has_its_partition():
     assert HourlyHits.objects.count() == 2
 
 
+def test_two_sessions_may_make_the_same_day_at_once():
+    async def make(day: date) -> None:
+        async with await psycopg.AsyncConnection.connect(conninfo()) as other:
+            await other.execute("SELECT to_regclass('counters_hit_20260401')")
+            await other.commit()
+            await other.execute(days.make_day(day))
+            await asyncio.sleep(0.05)
+
+    async def both() -> None:
+        await asyncio.gather(*(make(date(2026, 4, 1)) for _ in range(4)))
+
+    asyncio.run(both())
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhrelid = to_regclass('counters_hit_20260401')")
+        assert cursor.fetchone() == (1,)
+        cursor.execute("DROP TABLE counters_hit_20260401")
+
+
 def test_the_ledger_forgets_what_nobody_can_ask_about():
     async def work(writer):
         for number in range(1, BATCHES_KEPT + 2):
@@ -162,19 +182,45 @@ def test_a_missing_table_is_a_failure_that_may_pass():
     assert with_writer(work) == {"/a": 2}
 
 
+async def terminate_writers() -> None:
+    async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as other:
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hitcounter writer'"
+        )
+
+
 def test_a_terminated_session_leaves_the_batch_in_doubt_and_the_writer_can_connect_again():
     async def work(writer):
         await writer.write(1, [("/a", 1)])
-        async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as other:
-            await other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hitcounter writer'"
-            )
+        await terminate_writers()
         with pytest.raises(ConnectionLost):
             await writer.write(2, [("/a", 1)])
         await writer.connect()
         return await writer.write(2, [("/a", 1)])
 
     assert with_writer(work) == {"/a": 2}
+
+
+def test_a_lost_session_leaves_the_socket_alone_that_has_its_number_now():
+    async def work(writer):
+        number = writer._session._socket
+        await terminate_writers()
+        while not writer._session.lost:
+            await asyncio.sleep(0.001)
+        pairs = [socket.socketpair() for _ in range(20)]
+        heir, peer = next(
+            (a, b) if a.fileno() == number else (b, a) for a, b in pairs if number in (a.fileno(), b.fileno())
+        )
+        readable = asyncio.Event()
+        asyncio.get_running_loop().add_reader(heir, readable.set)
+        await writer.connect()
+        peer.sendall(b"still mine")
+        await asyncio.wait_for(readable.wait(), 5)
+        asyncio.get_running_loop().remove_reader(heir)
+        for one in (end for pair in pairs for end in pair):
+            one.close()
+
+    with_writer(work)
 
 
 def test_without_a_server_there_is_no_connection():
