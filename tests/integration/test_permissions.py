@@ -1,0 +1,86 @@
+"""Who may read statistics and start load tests, and who may not."""
+
+from base64 import b64encode
+
+import pytest
+from django.core import signing
+
+from counters.api.permissions import SERVICE_HEADER, service_token
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def closed(settings):
+    settings.HITCOUNTER_OPEN = False
+
+
+@pytest.fixture
+def opened(settings):
+    settings.HITCOUNTER_OPEN = True
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + b64encode(f"{name}:{password}".encode()).decode()}
+
+
+@pytest.mark.usefixtures("opened")
+def test_an_open_service_asks_nobody_who_they_are(client):
+    assert client.get("/stats/").status_code == 200
+    assert client.post("/test/0/").status_code == 400
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize(("method", "target"), [("get", "/stats/"), ("post", "/test/1/")])
+def test_a_closed_service_asks_strangers_to_log_in(client, method, target):
+    answer = getattr(client, method)(target)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    assert answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("closed")
+def test_counting_stays_open(client):
+    assert client.get("/api/a/").status_code == 200
+
+
+@pytest.mark.usefixtures("closed")
+def test_staff_may_read_with_their_password(client, django_user_model):
+    django_user_model.objects.create_user("ann", password="pw", is_staff=True)
+    assert client.get("/stats/", headers=basic("ann", "pw")).status_code == 200
+    assert client.get("/stats/", headers=basic("ann", "wrong")).status_code == 401
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_user_who_is_not_staff_may_not(client, django_user_model):
+    django_user_model.objects.create_user("bob", password="pw")
+    assert client.get("/stats/", headers=basic("bob", "pw")).status_code == 403
+
+
+@pytest.mark.usefixtures("closed")
+def test_the_service_recognises_its_own_requests(client):
+    assert client.get("/stats/", headers={SERVICE_HEADER: service_token()}).status_code == 200
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize("token", ["", "service", "service:1:x", signing.TimestampSigner(salt="other").sign("service")])
+def test_a_made_up_service_token_opens_nothing(client, token):
+    assert client.get("/stats/", headers={SERVICE_HEADER: token}).status_code == 401
+
+
+@pytest.mark.usefixtures("opened")
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_sites_page_starts_no_load_test_through_a_visitors_browser(client, site):
+    answer = client.post("/test/1/", headers={"Sec-Fetch-Site": site})
+    assert answer.status_code in (401, 403)
+
+
+def test_a_logged_in_browser_needs_its_csrf_token_to_start_a_load_test(admin_user, settings):
+    from django.test import Client
+
+    settings.HITCOUNTER_OPEN = False
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    answer = client.post("/test/0/")
+    assert answer.status_code == 403
+    assert "CSRF" in answer.json()["detail"]

@@ -1,0 +1,97 @@
+"""Configuration: every malformed value stops the start with one sentence that names it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from counters import conf
+from tests.service import PROJECT
+
+
+def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`manage.py` in an environment of its own, which never gets so far as to need a database."""
+    given = {"PATH": "/usr/bin:/bin", "DATABASE_URL": "postgresql://unused", "HITCOUNTER_DATA_DIR": str(tmp_path)}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=PROJECT,
+        env={**given, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def value(tmp_path: Path, name: str, **environment: str) -> str:
+    code = f"from django.conf import settings; print(settings.{name})"
+    done = run(tmp_path, "shell", "--no-imports", "-c", code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("HITCOUNTER_BIND", "5000"),
+        ("HITCOUNTER_BIND", "127.0.0.1:x"),
+        ("HITCOUNTER_BIND", ":5000"),
+        ("HITCOUNTER_BIND", "127.0.0.1:70000"),
+        ("HITCOUNTER_WORKERS", "0"),
+        ("HITCOUNTER_WORKERS", "two"),
+        ("HITCOUNTER_OPEN", "perhaps"),
+        ("DATABASE_URL", "mysql://localhost/x"),
+        ("DATABASE_URL", "nonsense"),
+        *((setting.name, bad) for setting in conf.SETTINGS for bad in ("x", "1.5", "-1", str(setting.greatest + 1))),
+    ],
+)
+def test_a_malformed_value_stops_the_start_in_one_sentence_that_names_it(tmp_path: Path, name: str, bad: str):
+    done = run(tmp_path, "check", **{name: bad})
+    assert done.returncode != 0
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("bind", "is_open"),
+    [("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("0.0.0.0:1", False), ("192.0.2.7:1", False)],
+)
+def test_a_service_is_open_by_itself_only_on_loopback(tmp_path: Path, bind: str, is_open: bool):
+    assert value(tmp_path, "HITCOUNTER_OPEN", HITCOUNTER_BIND=bind) == str(is_open)
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://[::1]:80"),
+    ],
+)
+def test_the_service_reaches_itself_where_it_listens(tmp_path: Path, bind: str, url: str):
+    assert value(tmp_path, "HITCOUNTER_OWN_URL", HITCOUNTER_BIND=bind) == url
+
+
+def test_a_database_url_is_read_as_libpq_reads_it(tmp_path: Path):
+    url = "postgresql://me:p%40ss@db.example:6432/counts?sslmode=require"
+    database = value(tmp_path, "DATABASES['default']", DATABASE_URL=url)
+    for part in (
+        "'USER': 'me'",
+        "'PASSWORD': 'p@ss'",
+        "'HOST': 'db.example'",
+        "'PORT': '6432'",
+        "'sslmode': 'require'",
+    ):
+        assert part in database
+
+
+def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path):
+    first, second = value(tmp_path, "SECRET_KEY"), value(tmp_path, "SECRET_KEY")
+    assert first == second
+    assert len(first) >= 40
+    assert (tmp_path / "secret-key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_key_from_the_environment_is_taken_as_it_is(tmp_path: Path):
+    assert value(tmp_path, "SECRET_KEY", HITCOUNTER_SECRET_KEY="from outside") == "from outside"
+    assert not (tmp_path / "secret-key").exists()
