@@ -1,0 +1,75 @@
+"""Reset counters from the shell: one path, all below a prefix, or all."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError, CommandParser
+from django.db.models import Count, Sum
+
+from counters.hits import HitRefused, check_path, counter_id
+from counters.models import Counter
+from counters.reset import Gone, ResetBusy, beginning_with, reset, reset_all
+
+
+class Command(BaseCommand):
+    help = "Remove the hits and the history of counters, while new hits keep arriving and stay."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--path", help="the counter of exactly this path, as it was requested: /api/hello/")
+        which.add_argument("--prefix", help="all counters whose path begins with this: /api/shop/")
+        which.add_argument("--all", action="store_true", help="all counters; asks before it begins")
+        parser.add_argument("--yes", action="store_true", help="do not ask, for scripts")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["all"] and not options["yes"]:
+            self.confirm()
+        counters = hits = 0
+        try:
+            for gone in _resets(options):
+                counters += len(gone)
+                hits += sum(counter.hits for counter in gone)
+        except ResetBusy as busy:
+            raise CommandError(f"{busy} {_summary(counters, hits)}") from busy
+        if not counters and not options["all"]:
+            raise CommandError(_nothing(options))
+        self.stdout.write(_summary(counters, hits))
+
+    def confirm(self) -> None:
+        """Raises CommandError unless somebody types yes."""
+        held = Counter.objects.aggregate(counters=Count("id"), hits=Sum("hits", default=0))
+        try:
+            answer = input(f"{_figures(**held)} are to be removed for good. Type yes to go on: ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() != "yes":
+            raise CommandError("Nothing was reset, since the answer was not yes; --yes asks nothing.")
+
+
+def _resets(options: dict[str, Any]) -> Iterable[list[Gone]]:
+    if options["all"]:
+        return reset_all(Counter.objects.all())
+    if options["prefix"] is not None:
+        return reset_all(beginning_with(_checked("--prefix", options["prefix"])))
+    return [reset([counter_id(_checked("--path", options["path"]))])]
+
+
+def _checked(option: str, path: str) -> str:
+    try:
+        return check_path(path)
+    except HitRefused as refusal:
+        raise CommandError(f"{option} {path!r} is no counted path: {refusal}") from refusal
+
+
+def _nothing(options: dict[str, Any]) -> str:
+    if options["prefix"] is not None:
+        return f"There is no counter whose path begins with {options['prefix']}"
+    return f"There is no counter of {options['path']}"
+
+
+def _figures(counters: int, hits: int) -> str:
+    return f"{counters:,} counter{'' if counters == 1 else 's'} with {hits:,} hit{'' if hits == 1 else 's'}"
+
+
+def _summary(counters: int, hits: int) -> str:
+    return f"Reset {_figures(counters, hits)}."
