@@ -60,7 +60,7 @@ def _milliseconds(text: str) -> float:
 
 
 def median(rounds: list[Round], field: str) -> float:
-    return statistics.median(getattr(one, field) for one in rounds)
+    return float(statistics.median(getattr(one, field) for one in rounds))
 
 
 def compare(service: Service, empty: Service, connections: int, rounds: int, seconds: int) -> None:

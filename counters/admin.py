@@ -21,8 +21,8 @@ from django.utils.html import format_html, format_html_join
 from psycopg.errors import QueryCanceled
 
 from counters.hits import now
-from counters.models import Counter, LoadTestRun
-from counters.reset import Gone, ResetBusy, beginning_with, reset
+from counters.models import Counter, LoadTestRun, path_begins_with
+from counters.reset import Gone, ResetBusy, reset
 
 if TYPE_CHECKING:
     CounterModelAdmin = admin.ModelAdmin[Counter]
@@ -213,7 +213,7 @@ class CounterAdmin(ReadOnly, CounterModelAdmin):
     ) -> tuple[QuerySet[Counter], bool]:
         term = search_term.strip()
         if term.startswith("/"):
-            return queryset & beginning_with(term), False
+            return queryset.filter(path_begins_with(term)), False
         return (queryset.filter(path__contains=term) if term else queryset), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

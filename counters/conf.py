@@ -31,7 +31,7 @@ MAX_LOADTEST = Setting(
     "HITCOUNTER_MAX_LOADTEST",
     default=100_000,
     least=1,
-    greatest=100_000_000,
+    greatest=10_000_000,
     help="the most requests that one load test may send",
 )
 

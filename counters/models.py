@@ -23,12 +23,21 @@ def magnitude_of(hits: Expression | F) -> Expression:
     return Cast(Floor(Func(Cast(hits, models.FloatField()), function="log") * 4), models.SmallIntegerField())
 
 
+def path_begins_with(prefix: str) -> Q:
+    """The condition that a path begins with `prefix`, as a range of the index on the path."""
+    # No counted path holds a character so great: what lies between a prefix and this begins with the prefix.
+    return Q(path__gte=prefix, path__lt=prefix + "\x7f")
+
+
 class CounterManager(models.Manager["Counter"]):
     def increment(self, path: str, by: int = 1, *, method: str = "GET", at: datetime | None = None) -> int:
         """Count `by` hits of `path` in the caller's own transaction, so that they are undone with it.
 
         `at` is the time of the hits, aware; now when not given. Returns the path's new count. Raises hits.PathTooLong
         and hits.PathInvalid for a path that cannot be counted, ValueError when `by` is less than 1.
+
+        Whoever counts several paths in one transaction does so in the order of their ids (hits.counter_id): in
+        another, it may deadlock with others, and PostgreSQL then undoes one of them.
         """
         if by < 1:
             raise ValueError("Hits are counted up: by must be at least 1.")

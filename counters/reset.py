@@ -28,9 +28,6 @@ _LOCK_COUNTERS = load("reset_lock")
 _SUBTRACT = load("reset_subtract")
 _DROP = "DROP TABLE reset_seen"
 
-# No counted path holds a character so great: what lies between a prefix and this begins with the prefix.
-_PAST_EVERY_PATH = "\x7f"
-
 
 class ResetBusy(Exception):
     """Another reset is running; try again when it is done."""
@@ -45,11 +42,6 @@ class Gone(NamedTuple):
     id: UUID
     path: str
     hits: int
-
-
-def beginning_with(prefix: str) -> QuerySet[Counter]:
-    """The counters, those without hits too, whose path begins with `prefix`: a range of the index on the path."""
-    return Counter.objects.filter(path__gte=prefix, path__lt=prefix + _PAST_EVERY_PATH)
 
 
 def reset(ids: Sequence[UUID]) -> list[Gone]:

@@ -4,12 +4,9 @@ from typing import NamedTuple
 
 from django.db.models import QuerySet, Value
 
-from counters.models import NO_MAGNITUDE, Counter, magnitude_of
+from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
 
 Row = tuple[str, int]  # path, hits
-
-#: No counted path holds a character so great: what lies between a prefix and this begins with the prefix.
-_PAST_EVERY_PATH = "\x7f"
 
 
 class Position(NamedTuple):
@@ -44,6 +41,4 @@ def page(limit: int, prefix: str = "", after: Position | None = None) -> list[Ro
 
 def _counted(prefix: str) -> "QuerySet[Counter]":
     counted = Counter.objects.filter(magnitude__gt=NO_MAGNITUDE)
-    if prefix:
-        counted = counted.filter(path__gte=prefix, path__lt=prefix + _PAST_EVERY_PATH)
-    return counted
+    return counted.filter(path_begins_with(prefix)) if prefix else counted

@@ -42,6 +42,6 @@ def empty_tables() -> None:
 def _pool_of_each_test() -> Iterator[None]:
     """Leave no pooled connection behind: a pool's threads would outlive the test database."""
     yield
-    for connection in connections.all(initialized_only=True):
-        if getattr(connection, "_connection_pools", None) and not connection.in_atomic_block:
-            connection.close_pool()
+    for one in connections.all(initialized_only=True):
+        if getattr(one, "_connection_pools", None) and not one.in_atomic_block:
+            one.close_pool()

@@ -28,9 +28,8 @@ def postmaster(directory: Path) -> int:
 
 
 def test_it_is_there_while_it_is_held_and_keeps_its_data(directory: Path):
-    with PrivatePostgres(directory).held() as database:
-        with psycopg.connect(database.url) as connection:
-            connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    with PrivatePostgres(directory).held() as database, psycopg.connect(database.url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
     assert not database.running()
     with PrivatePostgres(directory).held() as database:
         assert ask(database, "SELECT n FROM kept") == "7"

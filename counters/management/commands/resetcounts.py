@@ -7,8 +7,8 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db.models import Count, Sum
 
 from counters.hits import HitRefused, check_path, counter_id
-from counters.models import Counter
-from counters.reset import Gone, ResetBusy, beginning_with, reset, reset_all
+from counters.models import Counter, path_begins_with
+from counters.reset import Gone, ResetBusy, reset, reset_all
 
 
 class Command(BaseCommand):
@@ -50,7 +50,7 @@ def _resets(options: dict[str, Any]) -> Iterable[list[Gone]]:
     if options["all"]:
         return reset_all(Counter.objects.all())
     if options["prefix"] is not None:
-        return reset_all(beginning_with(_checked("--prefix", options["prefix"])))
+        return reset_all(Counter.objects.filter(path_begins_with(_checked("--prefix", options["prefix"]))))
     return [reset([counter_id(_checked("--path", options["path"]))])]
 
 
