@@ -31,8 +31,10 @@ clean:  ## remove the virtual environment; the data in var/ stays
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
 
-$(VENV)/installed: $(VENV)/bin/python requirements.txt
+$(VENV)/installed: $(VENV)/bin/python requirements.txt requirements-fast.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-fast.txt 2> /dev/null \
+		|| echo "The fast HTTP parser could not be installed (is there a C compiler?); the one in Python will serve."
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt

@@ -17,7 +17,7 @@ workers = settings.HITCOUNTER_WORKERS
 worker_class = "asgi"
 asgi_loop = "uvloop"
 asgi_lifespan = "on"
-http_parser = "fast"
+http_parser = "auto"  # the one in C where it could be installed, else the one in Python
 keepalive = 5
 graceful_timeout = 30
 # Paths up to this length get our own 414 in JSON; beyond it gunicorn's parser refuses the request line.

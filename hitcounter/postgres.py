@@ -39,7 +39,7 @@ CONFIGURATION = """\
 listen_addresses = ''
 unix_socket_directories = '{socket_directory}'
 unix_socket_permissions = 0700
-max_connections = 100
+max_connections = 200
 shared_buffers = 256MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
@@ -79,8 +79,8 @@ class PrivatePostgres:
         self._prepare_directories()
         with open(self.directory / "users.lock", "w") as self._users:
             fcntl.flock(self._users, fcntl.LOCK_SH)
-            self.start()
             try:
+                self.start()
                 yield self
             finally:
                 with suppress(BlockingIOError):
@@ -114,7 +114,7 @@ class PrivatePostgres:
             if not (self.data / "PG_VERSION").exists():
                 self._initialise()
             self._check_version()
-            self._write(self.data / "hitcounter.conf", CONFIGURATION.format(socket_directory=self.socket_directory))
+            self._configure()
             self._start_server()
             self._make_database()
 
@@ -177,14 +177,19 @@ class PrivatePostgres:
         fresh = Path(tempfile.mkdtemp(dir=self.data))
         self._own(fresh)
         self._run("initdb", "-D", fresh, "-U", ROLE, "--auth=peer", "--encoding=UTF8", "--no-locale", "--no-sync")
-        me = pwd.getpwuid(os.geteuid()).pw_name
-        self._write(fresh / "pg_hba.conf", "local all all peer map=owner\n")
-        self._write(fresh / "pg_ident.conf", "".join(f'owner "{name}" {ROLE}\n' for name in {me, self._owner_name}))
         with open(fresh / "postgresql.conf", "a") as conf:
             conf.write("include_if_exists 'hitcounter.conf'\n")
         for made in sorted(fresh.iterdir(), key=lambda path: path.name == "PG_VERSION"):
             made.rename(self.data / made.name)
         fresh.rmdir()
+
+    def _configure(self) -> None:
+        """Say where the server listens and whom it lets in: this user, and the one that PostgreSQL itself runs as."""
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        self._write(self.data / "hitcounter.conf", CONFIGURATION.format(socket_directory=self.socket_directory))
+        self._write(self.data / "pg_hba.conf", "local all all peer map=owner\n")
+        owners = sorted({me, self._owner_name})
+        self._write(self.data / "pg_ident.conf", "".join(f'owner "{name}" {ROLE}\n' for name in owners))
 
     def _check_version(self) -> None:
         version = (self.data / "PG_VERSION").read_text().strip()

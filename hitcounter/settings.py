@@ -153,6 +153,8 @@ WHITENOISE_USE_FINDERS = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    # What was answered with an error is told by who answered it; here, only what failed with a traceback.
+    "filters": {"failed": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)}},
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
@@ -160,6 +162,6 @@ LOGGING = {
         "counters": {"level": "INFO"},
         # A wrong Host header is the sender's mistake, answered 400: nobody has to be woken for it.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["failed"]},
     },
 }

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from django.core.exceptions import DisallowedHost
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -47,6 +48,8 @@ class DatabaseErrors:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, DisallowedHost):
+        return detail(400, "The service does not answer to this host name; HITCOUNTER_HOSTS lists those it does.")
     return detail(400, f"Bad request: {exception or 'malformed'}")
 
 

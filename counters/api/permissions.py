@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core import signing
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
@@ -30,7 +31,7 @@ class OpenOrStaff(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method not in SAFE_METHODS and _sent_by_another_site(request):
-            return False
+            raise PermissionDenied("Another site's page may not ask for this.")
         if settings.HITCOUNTER_OPEN or request.user.is_staff:
             return True
         return _is_service(request.headers.get(SERVICE_HEADER, ""))

@@ -1,5 +1,6 @@
 """The writer: commits one batch in one statement, and finds out what became of it when a connection is lost."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from uuid import uuid4
@@ -12,6 +13,8 @@ from counters.hits import counter_ids, hour_of, now
 from counters.ingest.recorder import BatchConflict, BatchError, BatchFailed, BatchRefused, ConnectionLost
 from counters.ingest.session import Session
 from counters.sql import load
+
+logger = logging.getLogger(__name__)
 
 RECORD_BATCH = load("record_batch").encode()
 SETTLED_BATCH = load("settled_batch").encode()
@@ -48,7 +51,7 @@ class PostgresWriter:
             )
             await self._session.execute(WRITER_SESSION)
             await self._session.prepare(b"record_batch", RECORD_BATCH)
-            await self._session.execute(PRUNE_LEDGER, [_text(self._clock() - LEDGER_KEPT)])
+            await _forget(self._session, PRUNE_LEDGER, [_text(self._clock() - LEDGER_KEPT)])
         except psycopg.Error as error:
             raise ConnectionLost(_sentence(error)) from error
 
@@ -99,7 +102,15 @@ class PostgresWriter:
     async def _prune(self, session: Session, number: int) -> None:
         """Drop from the ledger, now and then, what this writer will not ask about again."""
         if number % BATCHES_KEPT == 0:
-            await session.execute(PRUNE_BATCHES, [self._id, b"%d" % number])
+            await _forget(session, PRUNE_BATCHES, [self._id, b"%d" % number])
+
+
+async def _forget(session: Session, statement: bytes, parameters: Sequence[bytes]) -> None:
+    """Delete from the ledger; that it fails must neither unsay a commit nor keep a writer from its work."""
+    try:
+        await session.execute(statement, parameters)
+    except psycopg.Error as error:
+        logger.warning("The ledger was not pruned: %s", _sentence(error))
 
 
 def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:

@@ -72,7 +72,7 @@ def test_a_made_up_service_token_opens_nothing(client, token):
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_another_sites_page_starts_no_load_test_through_a_visitors_browser(client, site):
     answer = client.post("/test/1/", headers={"Sec-Fetch-Site": site})
-    assert answer.status_code in (401, 403)
+    assert (answer.status_code, answer.json()) == (403, {"detail": "Another site's page may not ask for this."})
 
 
 def test_a_logged_in_browser_needs_its_csrf_token_to_start_a_load_test(admin_user, settings):

@@ -125,6 +125,20 @@ def test_the_ledger_forgets_what_nobody_can_ask_about():
     assert Counter.objects.get().hits == BATCHES_KEPT + 1
 
 
+def test_a_ledger_that_cannot_be_pruned_takes_no_answer_from_the_batch_that_committed():
+    statements = """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON counters_batchledger EXECUTE FUNCTION refuse();
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(statements)
+    try:
+        assert with_writer(lambda writer: writer.write(BATCHES_KEPT, [("/a", 1)])) == {"/a": 1}
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse() CASCADE")
+
+
 def test_ledger_rows_of_writers_long_gone_are_dropped_when_one_connects():
     old = BEFORE_MIDNIGHT - timedelta(days=30)
     with_writer(lambda writer: writer.write(1, [("/a", 1)]), clock=lambda: old)
