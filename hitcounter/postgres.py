@@ -81,6 +81,7 @@ class PrivatePostgres:
             fcntl.flock(self._users, fcntl.LOCK_SH)
             try:
                 self.start()
+                self._make_database()
                 yield self
             finally:
                 with suppress(BlockingIOError):
@@ -102,8 +103,14 @@ class PrivatePostgres:
             with suppress(subprocess.TimeoutExpired):
                 return child.wait(timeout=WATCH_SECONDS)
             if not self.running():
-                print("The private PostgreSQL is gone; starting it again.", file=sys.stderr, flush=True)
-                self.start()
+                self._start_again()
+
+    def _start_again(self) -> None:
+        print("The private PostgreSQL is gone; starting it again.", file=sys.stderr, flush=True)
+        try:
+            self.start()
+        except PostgresError as error:  # tried again a second later: the command beside it goes on meanwhile
+            print(error, file=sys.stderr, flush=True)
 
     def start(self) -> None:
         """Initialise the cluster where there is none, and return once the server answers; safe to call twice."""
@@ -116,7 +123,6 @@ class PrivatePostgres:
             self._check_version()
             self._configure()
             self._start_server()
-            self._make_database()
 
     def stop(self) -> None:
         """Stop the server if it runs, after its sessions were told to end."""
@@ -127,8 +133,9 @@ class PrivatePostgres:
 
     def running(self) -> bool:
         """Whether a server takes connections, or will once it has recovered."""
-        if self._server:
-            self._server.poll()  # a dead server that nobody has waited for would look alive to the next one
+        # Waited for, since a dead process that nobody has waited for looks alive to the server that is to follow it.
+        if self._server and self._server.poll() is None:
+            return True
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket_directory / SOCKET_NAME)) == 0
 
@@ -216,7 +223,7 @@ class PrivatePostgres:
                 **self._ownership(),
             )  # fmt: skip
         while self._server.poll() is None:
-            if self._run("pg_isready", "-h", self.socket_directory, check=False).returncode == 0:
+            if self._run("pg_isready", "-h", self.socket_directory, "-U", ROLE, check=False).returncode == 0:
                 return True
             time.sleep(POLL_SECONDS)
         return False

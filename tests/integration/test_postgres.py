@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -91,3 +92,28 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PostgresError, match="HITCOUNTER_DATA_DIR"), PrivatePostgres(tmp_path / "file" / "x").held():
         pass
+
+
+def test_a_server_that_cannot_be_started_again_at_once_is_tried_again_while_the_command_goes_on(directory: Path, capfd):
+    class Unwilling(PrivatePostgres):
+        watched, attempts = False, 0
+
+        def running(self) -> bool:
+            return not self.watched and super().running()
+
+        def start(self) -> None:
+            if self.watched:
+                self.attempts += 1
+                raise PostgresError("not yet")
+            super().start()
+
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with Unwilling(directory).held() as database:
+        database.watched = True
+        status = database.run_beside([sys.executable, "-c", "import sys, time; time.sleep(2.5); sys.exit(7)"])
+        database.watched = False
+    for number, handler in ours.items():
+        signal.signal(number, handler)
+    assert status == 7
+    assert database.attempts == 2
+    assert capfd.readouterr().err.count("not yet") == 2
