@@ -43,6 +43,7 @@ MOST_RESET_AT_ONCE = 500
 
 admin.site.site_header = admin.site.site_title = "Hit Counter"
 admin.site.index_title = "Counts and load tests"
+admin.site.site_url = "/stats/"
 
 
 class TookTooLong(Exception):
