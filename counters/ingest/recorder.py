@@ -72,6 +72,10 @@ class BatchConflict(BatchError):
     """Rolled back: another transaction was in the way (deadlock, serialization); send it again at once."""
 
 
+class BatchInDoubt(BatchError):
+    """Given up with its fate unknown: the connection was lost, and the batch could not be sent again."""
+
+
 class ConnectionLost(BatchError):
     """The connection went away: whether the batch was committed is not known."""
 
@@ -182,8 +186,11 @@ class Recorder:
             totals = await self._write(batch)
         except BatchRefused as error:
             await self._record_apart(batch, error)
+        except BatchInDoubt as error:
+            logger.error("Whether %d hits were counted is not known: %s", _hits_of(batch), error)
+            _fail(batch, InDoubt)
         except BatchError as error:
-            logger.error("%d hits were not counted: %s", sum(map(len, batch.values())), error)
+            logger.error("%d hits were not counted: %s", _hits_of(batch), error)
             _fail(batch, DatabaseFailed)
         except Exception:
             # A defect of ours: its batch is lost, with a 503, but the hits after it must not wait for ever.
@@ -210,16 +217,21 @@ class Recorder:
         number = next(self._numbers)
         hits = [(path, len(futures)) for path, futures in batch.items()]
         attempts_left = ATTEMPTS
+        in_doubt = False
         while True:
             try:
                 return await self._writer.write(number, hits)
             except ConnectionLost as error:
                 logger.warning("The connection to the database was lost: %s", error)
+                in_doubt = True
                 await self._connect(in_doubt=batch)
-            except BatchConflict as error:
+            except BatchError as error:
                 attempts_left -= 1
-                if not attempts_left:
-                    raise BatchFailed(str(error)) from error
+                if isinstance(error, BatchConflict) and attempts_left:
+                    continue
+                if in_doubt:  # this attempt was rolled back, the one whose answer was lost may have committed
+                    raise BatchInDoubt(str(error)) from error
+                raise
 
     async def _connect(self, in_doubt: Batch | None = None) -> None:
         """Connect, however long it takes; when it does not work at once, nobody is kept waiting for it."""
@@ -253,6 +265,10 @@ class Recorder:
         _fail(in_doubt, InDoubt)
         _fail(self._waiting, reason)
         self._waiting, self._waiting_hits = {}, 0
+
+
+def _hits_of(batch: Batch) -> int:
+    return sum(map(len, batch.values()))
 
 
 def _resolve(batch: Batch, totals: dict[str, int]) -> None:

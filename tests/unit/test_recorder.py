@@ -35,6 +35,7 @@ class FakeWriter:
         self.begun = asyncio.Event()
         self.faults: list[Exception] = []
         self.lost_after_commit = 0
+        self.faults_after_loss: list[Exception] = []
         self.poison: set[str] = set()
         self.reachable = asyncio.Event()
         self.reachable.set()
@@ -59,6 +60,7 @@ class FakeWriter:
             self.committed[number] = {path: self.totals[path] for path, _ in hits}
         if self.lost_after_commit:
             self.lost_after_commit -= 1
+            self.faults = self.faults_after_loss
             raise ConnectionLost("cut after COMMIT")
         return self.committed[number]
 
@@ -184,6 +186,17 @@ async def test_what_the_database_could_not_commit_fails_and_the_next_batch_is_tr
         with pytest.raises(DatabaseFailed):
             await recorder.record("/a")
         assert await recorder.record("/a") == 1
+
+
+@pytest.mark.parametrize("error", [BatchFailed("disk full"), BatchRefused("refused now")])
+async def test_a_batch_that_fails_after_its_answer_was_lost_is_not_said_to_be_uncounted_nor_split(error):
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.lost_after_commit, writer.faults_after_loss = 1, [error]
+        futures = [recorder.record("/a"), recorder.record("/b")]
+        assert list(map(type, await outcomes(futures))) == [InDoubt, InDoubt]
+        assert await recorder.record("/a") == 2
+    assert writer.totals == {"/a": 2, "/b": 1}
 
 
 async def test_an_unexpected_error_fails_its_batch_and_not_the_recorder():
