@@ -68,7 +68,12 @@ def kept(service: Service) -> list[Any]:
 def command(service: Service, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """`manage.py runloadtest` where the service runs, with its settings."""
     line = [sys.executable, "manage.py", "runloadtest", *arguments]
-    return subprocess.Popen(line, cwd=PROJECT, env=service.environment, text=True, **options)
+    return subprocess.Popen(line, cwd=PROJECT, env=service.environment, text=True, preexec_fn=heed_ctrl_c, **options)
+
+
+def heed_ctrl_c() -> None:
+    """As a terminal starts programs: a shell that ran these tests in the background would have them ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def printed(service: Service, *arguments: str) -> tuple[int, str, str]:
