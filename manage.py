@@ -2,6 +2,7 @@
 """Django's command line, with a private PostgreSQL at hand when DATABASE_URL names none."""
 
 import os
+import signal
 import sys
 
 
@@ -19,11 +20,16 @@ def main() -> int:
 
             execute_from_command_line(sys.argv)
             return 0
+        # Before the database is started: what ends this process must still pass the place where it is stopped.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda received, _frame: sys.exit(128 + received))
         with PrivatePostgres(DATA_DIR / "postgres").held() as database:
             return database.run_beside([sys.executable, *sys.argv])
     except (EnvError, ImproperlyConfigured, PostgresError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

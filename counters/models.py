@@ -13,6 +13,7 @@ from counters import days, hits
 
 #: A counter that was reset and has no hit yet.
 NO_MAGNITUDE = -1
+MOST_HITS_AT_ONCE = 2**31 - 1  # what a hit row can hold
 
 
 def magnitude_of(hits: Expression | F) -> Expression:
@@ -34,16 +35,16 @@ class CounterManager(models.Manager["Counter"]):
         """Count `by` hits of `path` in the caller's own transaction, so that they are undone with it.
 
         `at` is the time of the hits, aware; now when not given. Returns the path's new count. Raises hits.PathTooLong
-        and hits.PathInvalid for a path that cannot be counted, ValueError when `by` is less than 1.
+        and hits.PathInvalid for a path that cannot be counted, ValueError when `by` is out of range.
 
         Whoever counts several paths in one transaction does so in the order of their ids (hits.counter_id): in
         another, it may deadlock with others, and PostgreSQL then undoes one of them.
         """
-        if by < 1:
-            raise ValueError("Hits are counted up: by must be at least 1.")
+        if not 1 <= by <= MOST_HITS_AT_ONCE:
+            raise ValueError(f"Hits are counted up: by must be at least 1 and at most {MOST_HITS_AT_ONCE:,}.")
         key = hits.counter_id(hits.check_path(path))
         at = at or hits.now()
-        Hit.objects.make_days(at.astimezone(UTC).date())
+        Hit.objects.make_days(*days.due(at.astimezone(UTC).date()))
         with transaction.atomic():
             total = self._add_to_counter(key, path, by, at)
             self._add_to_hour(key, by, at)

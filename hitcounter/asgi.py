@@ -20,10 +20,18 @@ from counters.ingest.writer import PostgresWriter
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(scope, receive, send)
+    elif scope["type"] != "http":
+        await _refuse_websocket(receive, send)
     elif is_counted(scope):
         await count_hit(scope["state"]["recorder"], scope, send)
     else:
         await django_application(scope, receive, cast("Any", send))
+
+
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    """There are no WebSockets here; closed before it is accepted, one is answered 403."""
+    await receive()
+    await send({"type": "websocket.close"})
 
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:

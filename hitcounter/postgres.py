@@ -13,6 +13,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -91,14 +92,15 @@ class PrivatePostgres:
     def run_beside(self, command: list[str]) -> int:
         """Run `command` with DATABASE_URL set and return its exit status; start the server again if it dies meanwhile.
 
-        Ctrl-C reaches the command through the terminal, SIGTERM and SIGHUP are passed on. The command inherits the
-        users' lock: should this process be killed, the server stays up for what it started.
+        Ctrl-C reaches the command through the terminal, SIGTERM is passed on, and sent for SIGHUP. The command inherits
+        the users' lock: should this process be killed, the server stays up for what it started.
         """
         environment = {**os.environ, "DATABASE_URL": self.url}
         child = subprocess.Popen(command, env=environment, pass_fds=[self._users.fileno()])
         signal.signal(signal.SIGINT, signal.SIG_IGN if sys.stdin.isatty() else _pass_on_to(child))
         signal.signal(signal.SIGTERM, _pass_on_to(child))
-        signal.signal(signal.SIGHUP, _pass_on_to(child))
+        # The terminal was closed. For gunicorn the same signal means to load its workers anew.
+        signal.signal(signal.SIGHUP, lambda _received, _frame: child.terminate())
         while True:
             with suppress(subprocess.TimeoutExpired):
                 return child.wait(timeout=WATCH_SECONDS)
@@ -150,10 +152,13 @@ class PrivatePostgres:
             self._own(self.log)
             for private in (self.data, self.socket_directory):
                 private.mkdir(mode=0o700, exist_ok=True)
+                found = private.lstat()  # somebody else's, or a link to anywhere, must not be given away by chown
+                if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self._uid):
+                    raise PostgresError(f"{private} belongs to somebody else; remove it.")
                 self._own(private)
                 if private.stat().st_uid != self._uid or private.stat().st_mode & 0o077:
                     raise PostgresError(f"{private} must belong to {self._owner_name} alone (mode 0700).")
-        except OSError as error:
+        except (OSError, subprocess.CalledProcessError) as error:
             raise PostgresError(
                 f"The private PostgreSQL cannot use {self.directory}: {error}. "
                 "Set HITCOUNTER_DATA_DIR to a directory that you may write, or DATABASE_URL to a server of your own."

@@ -125,6 +125,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "counters.api.errors.csrf_failure"
 SESSION_COOKIE_SAMESITE = "Strict"
 # Many sites may share one host name on different ports (a laptop's loopback): a name of our own keeps them apart.
 SESSION_COOKIE_NAME = "hitcounter_session"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from django.core.exceptions import DisallowedHost
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from counters.hits import HitRefused
@@ -27,6 +27,11 @@ def unavailable(error: BaseException) -> JsonResponse:
     return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+def unfit() -> JsonResponse:
+    """400 for a value that the database cannot even compare, such as a NUL in a user name or a session key."""
+    return detail(400, "A value in the request is not one that can be looked up.")
+
+
 class DatabaseErrors:
     """Middleware: a database that is gone is no fault of the request or of the code, so it is 503 and not 500."""
 
@@ -42,6 +47,8 @@ class DatabaseErrors:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, OperationalError | InterfaceError):
             return unavailable(error)
+        if isinstance(error, DataError):
+            return unfit()
         if isinstance(error, HitRefused):
             return detail(error.status, str(error))
         return None
@@ -51,6 +58,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, DisallowedHost):
         return detail(400, "The service does not answer to this host name; HITCOUNTER_HOSTS lists those it does.")
     return detail(400, f"Bad request: {exception or 'malformed'}")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return detail(403, f"CSRF check failed: {reason}")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -65,4 +76,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if isinstance(error, OperationalError | InterfaceError):
         return unavailable(error)
+    if isinstance(error, DataError):
+        return unfit()
     return detail(500, "Internal error; the log has the details.")

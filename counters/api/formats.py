@@ -99,6 +99,7 @@ class Negotiation(DefaultContentNegotiation):
 class ListView(APIView):
     """A view whose answer is a list in one of the forms; what goes wrong is told in JSON whichever was asked for."""
 
+    http_method_names = ["get", "head"]
     renderer_classes = LIST_RENDERERS
     content_negotiation_class = Negotiation
 
@@ -118,18 +119,48 @@ def written(renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> Iterator
     yield renderer.tail().encode()
 
 
+class Pieces:
+    """The pieces of a list, the first of which is read before the answer begins: an error can still be answered.
+
+    Django calls `close` in the request's own thread when it is done, or when the client has left: the database's cursor
+    must not outlive the request, since its connection goes back to the pool.
+    """
+
+    def __init__(self, renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._rows = rows
+        pieces = written(renderer, rows)
+        self._pieces = chain([next(pieces)], pieces)
+
+    def close(self) -> None:
+        close = getattr(self._rows, "close", None)
+        if close:
+            close()
+
+
+class SyncPieces(Pieces):
+    """For WSGI."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+
+class AsyncPieces(Pieces):
+    """For ASGI, where Django would gather a synchronous iterator to its end before sending any of it."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        # Each piece is made in the request's own thread, where its database connection lives.
+        following = sync_to_async(lambda: next(self._pieces, None))
+        while (piece := await following()) is not None:
+            yield piece
+
+
 def streamed(request: HttpRequest, renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> StreamingHttpResponse:
     """An answer that is sent while it is read, so that its length costs no memory."""
-    pieces = written(renderer, rows)
-    # The first piece is read before the answer begins: a database that is gone can still be answered 503.
-    pieces = chain([next(pieces)], pieces)
-    # Under ASGI, Django would gather a synchronous iterator to its end before sending any of it.
-    content: Any = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
-    return StreamingHttpResponse(content, content_type=f"{renderer.media_type}; charset={renderer.charset}")
+    kind = AsyncPieces if isinstance(request, ASGIRequest) else SyncPieces
+    content: Any = kind(renderer, rows)
+    return StreamingHttpResponse(content, content_type=content_type(renderer))
 
 
-async def _in_thread(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces, each made in the request's own thread, where its database connection lives."""
-    following = sync_to_async(lambda: next(pieces, None))
-    while (piece := await following()) is not None:
-        yield piece
+def content_type(renderer: ListRenderer) -> str:
+    """As the header has it."""
+    return f"{renderer.media_type}; charset={renderer.charset}"

@@ -13,6 +13,7 @@ from counters.hits import HitRefused, check_path
 from counters.stats import Position
 
 MOST_ROWS = 10_000
+LONGEST_CURSOR = 8_192  # a path of 2,048 bytes with each escaped in JSON, in base64
 
 
 class PrefixField(serializers.CharField):
@@ -30,10 +31,12 @@ class PositionField(serializers.Field[Position, str, str, Any]):
     """Where the page before ended. Opaque to clients: they follow the link that holds it."""
 
     def to_internal_value(self, data: str) -> Position:
+        if len(data) > LONGEST_CURSOR:
+            raise serializers.ValidationError("Must be the cursor of a next link.")
         try:
             hits, path = json.loads(urlsafe_b64decode(data.encode()))
             return Position(_at_least_one(hits), check_path(path))
-        except (ValueError, TypeError, binascii.Error) as error:
+        except (ValueError, TypeError, RecursionError, binascii.Error) as error:
             raise serializers.ValidationError("Must be the cursor of a next link.") from error
 
     def to_representation(self, value: Position) -> str:

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from counters import loadtest, stats
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
-from counters.api.formats import ROWS_AT_ONCE, ListRenderer, ListView, streamed
+from counters.api.formats import ROWS_AT_ONCE, ListRenderer, ListView, content_type, streamed
 from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.queries import PositionField, RankingQuery, asked_by
 from counters.hits import COUNTED_METHODS, check_path
@@ -50,6 +50,11 @@ def requested_path(request: HttpRequest) -> str:
 
 class Stats(ListView):
     """The paths and their counts, most requested first, ties by path: a plain list, whole or in linked pages."""
+
+    def head(self, request: Request) -> HttpResponse:
+        """Check what is asked, and read nothing."""
+        asked_by(request, RankingQuery)
+        return HttpResponse(content_type=content_type(cast(ListRenderer, request.accepted_renderer)))
 
     def get(self, request: Request) -> HttpResponseBase:
         asked = asked_by(request, RankingQuery)

@@ -193,9 +193,9 @@ class Recorder:
             logger.error("%d hits were not counted: %s", _hits_of(batch), error)
             _fail(batch, DatabaseFailed)
         except Exception:
-            # A defect of ours: its batch is lost, with a 503, but the hits after it must not wait for ever.
+            # A defect of ours: nobody knows what became of the batch, but the hits after it must not wait for ever.
             logger.exception("A batch failed in a way that is not foreseen")
-            _fail(batch, DatabaseFailed)
+            _fail(batch, InDoubt)
         else:
             _resolve(batch, totals)
         finally:
@@ -249,7 +249,7 @@ class Recorder:
             else:
                 if attempt:
                     logger.info("The database is back.")
-                if not self._closing:
+                if not self._closing and in_doubt is None:  # else when the batch is settled
                     self._refusal = None
                 self._tried.set()
                 return

@@ -30,6 +30,10 @@ LEDGER_KEPT = timedelta(days=7)
 #: A server that vanishes without a word is noticed within seconds.
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 NAME = "hitcounter writer"
+#: The session can write no more, another one may: the server has become read-only (25006), a pooler between has put it
+#: on a server session that does not know the prepared statement (26000), a partition has been taken away (23514 without
+#: the name of a constraint, below).
+UNFIT_SESSION = ("25006", "26000")
 
 
 class PostgresWriter:
@@ -45,9 +49,14 @@ class PostgresWriter:
     async def connect(self) -> None:
         """Replace the session by a fresh one. Raises ConnectionLost when there is no database to reach."""
         await self.close()
+        self._days = set()  # it may be another server, or an older state of it
         try:
             self._session = await Session.connect(
-                self._conninfo, connect_timeout=CONNECT_SECONDS, application_name=NAME, **KEEPALIVE
+                self._conninfo,
+                connect_timeout=CONNECT_SECONDS,
+                application_name=NAME,
+                **KEEPALIVE,
+                target_session_attrs="read-write",
             )
             await self._session.execute(WRITER_SESSION)
             await self._session.prepare(b"record_batch", RECORD_BATCH)
@@ -119,12 +128,13 @@ def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:
     Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
     code = error.sqlstate or ""
-    if lost or not code or code.startswith(("08", "57P")):
+    if lost or not code or code.startswith(("08", "57P")) or code in UNFIT_SESSION:
         return ConnectionLost(_sentence(error))
     if code.startswith("40") or code == "55P03":
         return BatchConflict(_sentence(error))
-    missing_partition = code == "23514" and not error.diag.constraint_name
-    if code.startswith(("22", "23", "54")) and not missing_partition:
+    if code == "23514" and not error.diag.constraint_name:
+        return ConnectionLost(_sentence(error))
+    if code.startswith(("22", "23", "54")):
         return BatchRefused(_sentence(error))
     return BatchFailed(_sentence(error))
 

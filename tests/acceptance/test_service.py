@@ -97,6 +97,20 @@ def test_what_is_not_http_gets_4xx_and_harms_nobody(service: Service, junk: byte
     assert ask(service, "/api/after-junk/").status == 200
 
 
+@pytest.mark.parametrize("path", ["/api/socket/", "/stats/"])
+def test_a_websocket_is_refused(service: Service, path: str):
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    answer = service.get(path, headers={**upgrade, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    assert answer.status_code == 403
+    assert service.counts("/api/socket/") == {}
+
+
+@pytest.mark.parametrize("query", ["", "?limit=5", "?format=csv"])
+def test_statistics_answer_head_without_reading_them(service: Service, query: str):
+    answer = ask(service, f"/stats/{query}", "HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
 def test_an_unknown_page_is_a_404_in_json_and_no_hit(service: Service):
     answer = ask(service, "/nowhere/")
     assert answer.status == 404

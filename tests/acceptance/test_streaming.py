@@ -1,5 +1,6 @@
 """The full list is streamed: a worker's memory does not grow with it."""
 
+import time
 from pathlib import Path
 
 import psycopg
@@ -42,3 +43,27 @@ def test_the_full_list_costs_no_memory(tmp_path: Path):
     assert lines == PATHS
     assert size > 20_000_000
     assert most - before < 20_000, f"the worker grew by {most - before:,} kB while it sent {size:,} bytes"
+
+
+def test_clients_that_leave_amid_the_list_leave_nothing_behind(tmp_path: Path):
+    with (
+        PrivatePostgres(tmp_path / "postgres").held() as database,
+        Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1") as service,
+        psycopg.connect(database.url, autocommit=True) as connection,
+    ):
+        connection.execute(MANY, [100_000])
+        for _ in range(15):
+            with requests.get(f"{service.url}/stats/", stream=True, timeout=60) as answer:
+                assert answer.raw.read(1000)
+        deadline = time.monotonic() + 30
+        while (left := kept_results(connection)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == 0
+        assert len(service.counts()) == 100_000
+
+
+def kept_results(connection: psycopg.Connection) -> int:
+    """The bytes that cursors which nobody has closed keep on the server's disk."""
+    row = connection.execute("SELECT coalesce(sum(size), 0) FROM pg_ls_tmpdir()").fetchone()
+    assert row
+    return int(row[0])

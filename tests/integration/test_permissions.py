@@ -84,3 +84,11 @@ def test_a_logged_in_browser_needs_its_csrf_token_to_start_a_load_test(admin_use
     answer = client.post("/test/0/")
     assert answer.status_code == 403
     assert "CSRF" in answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_name_or_session_that_cannot_be_looked_up_is_a_bad_request(client):
+    assert client.get("/stats/", headers=basic("a\0b", "pw")).status_code == 400
+    client.cookies["hitcounter_session"] = "aaaaaaaaaa\0"
+    answer = client.get("/admin/")
+    assert (answer.status_code, list(answer.json())) == (400, ["detail"])
