@@ -29,7 +29,7 @@ clean:  ## remove the virtual environment; the data in var/ stays
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
-	python3 -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@python3 -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: $(VENV)/bin/python requirements.txt requirements-fast.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
