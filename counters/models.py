@@ -1,15 +1,18 @@
-"""The tables. Every key contains the path's id, so that each can be distributed by path (docs/adr/0004)."""
+"""The tables. Every key of a count contains the path's id, so that each can be distributed by path (docs/adr/0004)."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from secrets import token_bytes
 from uuid import UUID, uuid4
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import connection, models, transaction
 from django.db.models import Expression, F, Func, Q
 from django.db.models.functions import Cast, Floor, Greatest, Least
 
 from counters import days, hits
+from counters.dimensions import PLAIN, SALT_BYTES, Dimensions, Origin, visitor
 
 #: A counter that was reset and has no hit yet.
 NO_MAGNITUDE = -1
@@ -31,11 +34,12 @@ def path_begins_with(prefix: str) -> Q:
 
 
 class CounterManager(models.Manager["Counter"]):
-    def increment(self, path: str, by: int = 1, *, method: str = "GET", at: datetime | None = None) -> int:
+    def increment(self, path: str, by: int = 1, *, origin: Origin = PLAIN, at: datetime | None = None) -> int:
         """Count `by` hits of `path` in the caller's own transaction, so that they are undone with it.
 
-        `at` is the time of the hits, aware; now when not given. Returns the path's new count. Raises hits.PathTooLong
-        and hits.PathInvalid for a path that cannot be counted, ValueError when `by` is out of range.
+        `origin` is where they come from, `at` their time, aware; now when not given. Returns the path's new count.
+        Raises hits.PathTooLong and hits.PathInvalid for a path that cannot be counted, ValueError when `by` is out of
+        range.
 
         Whoever counts several paths in one transaction does so in the order of their ids (hits.counter_id): in
         another, it may deadlock with others, and PostgreSQL then undoes one of them.
@@ -43,12 +47,14 @@ class CounterManager(models.Manager["Counter"]):
         if not 1 <= by <= MOST_HITS_AT_ONCE:
             raise ValueError(f"Hits are counted up: by must be at least 1 and at most {MOST_HITS_AT_ONCE:,}.")
         key = hits.counter_id(hits.check_path(path))
-        at = at or hits.now()
-        Hit.objects.make_days(*days.due(at.astimezone(UTC).date()))
+        at = (at or hits.now()).astimezone(UTC)
+        Hit.objects.make_days(*days.due(at.date()))
+        visitor = VisitorSalt.objects.visitor(origin, at.date())
         with transaction.atomic():
             total = self._add_to_counter(key, path, by, at)
             self._add_to_hour(key, by, at)
-            Hit.objects.create(at=at, counter_id=key, hits=by, method=method)
+            DimensionSet.objects.know(origin.id, origin.dimensions, max(at.date(), hits.now().date()))
+            Hit.objects.create(at=at, counter_id=key, hits=by, dimensions_id=origin.id, visitor=visitor)
         return total
 
     def _add_to_counter(self, key: UUID, path: str, by: int, at: datetime) -> int:
@@ -109,6 +115,7 @@ class HourlyHits(models.Model):
 
     class Meta:
         verbose_name_plural = "hourly hits"
+        indexes = [BrinIndex("hour", name="hourlyhits_hour", pages_per_range=32)]
 
     def __str__(self) -> str:
         return f"{self.hits} in the hour of {self.hour:%Y-%m-%d %H:%M}"
@@ -122,6 +129,56 @@ class HitManager(models.Manager["Hit"]):
                 cursor.execute(days.make_day(day).as_string(cursor.connection))
 
 
+class DimensionSetManager(models.Manager["DimensionSet"]):
+    def know(self, id: int, dimensions: Dimensions, today: date) -> None:
+        """Have a row for this combination, which is in use on `today` (UTC)."""
+        self.get_or_create(id=id, defaults={"seen": today, **dimensions._asdict()})
+        self.filter(id=id, seen__lt=today).update(seen=today)
+
+
+class DimensionSet(models.Model):
+    """One combination of what is known about hits besides path and time; a hit names it by its key (docs/adr/0007)."""
+
+    id = models.BigIntegerField(primary_key=True, help_text="BLAKE2b-64 of the values")
+    seen = models.DateField(help_text="last UTC day on which it was in use")
+    method = models.TextField()
+    status = models.SmallIntegerField(null=True)
+    consumer = models.TextField()
+    country = models.TextField()
+    referrer = models.TextField(help_text="host")
+    referrer_url = models.TextField()
+    browser = models.TextField()
+    os = models.TextField()
+    device = models.TextField()
+    bot = models.BooleanField()
+
+    objects = DimensionSetManager()
+
+    def __str__(self) -> str:
+        return f"dimensions {self.id}"
+
+
+class VisitorSaltManager(models.Manager["VisitorSalt"]):
+    def visitor(self, origin: Origin, day: date) -> int | None:
+        """The number that this origin's visitor goes by on a UTC day; None when they must not be identified."""
+        if origin.identity is None:
+            return None
+        self.bulk_create([VisitorSalt(day=day, salt=token_bytes(SALT_BYTES))], ignore_conflicts=True)
+        return visitor(origin, bytes(self.get(day=day).salt))
+
+
+class VisitorSalt(models.Model):
+    """The random key under which visitors are hashed on one UTC day; deleted when the day is over."""
+
+    day = models.DateField(primary_key=True)
+    salt = models.BinaryField()
+
+    objects = VisitorSaltManager()
+
+    def __str__(self) -> str:
+        return f"salt of {self.day}"
+
+
 class Hit(models.Model):
     """One hit, or `hits` like ones of a batch. Append-only, a partition per UTC day, without any unique index."""
 
@@ -130,7 +187,10 @@ class Hit(models.Model):
     at = models.DateTimeField()
     counter = models.ForeignKey(Counter, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
     hits = models.IntegerField()
-    method = models.TextField()
+    dimensions = models.ForeignKey(
+        DimensionSet, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    visitor = models.BigIntegerField(null=True, help_text="empty when not identified")
 
     objects = HitManager()
 
@@ -140,6 +200,124 @@ class Hit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hits} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class DailyHits(models.Model):
+    """The hits of one path on one closed UTC day, rolled up; kept for ever.
+
+    `part` is 0 for what the roll-up of the whole day found, and one more each time that hits arrived for a day whose
+    hit rows were gone: the day's figures are the sums over its parts.
+    """
+
+    pk = models.CompositePrimaryKey("counter_id", "day", "part")
+    counter = models.ForeignKey(Counter, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="days")
+    day = models.DateField()
+    part = models.SmallIntegerField()
+    hits = models.BigIntegerField()
+    visitors = models.BigIntegerField()
+    bot_hits = models.BigIntegerField(help_text="of the hits")
+    bot_visitors = models.BigIntegerField(help_text="of the visitors")
+    # As text: it is read for one path at a time, and jsonb takes more room.
+    dimensions = models.TextField(
+        help_text="JSON: dimension -> value -> hits, visitors, and if there are any bot hits, bot visitors; "
+        "a dimension of which nothing is known is left out"
+    )
+
+    class Meta:
+        verbose_name_plural = "daily hits"
+        indexes = [BrinIndex("day", name="dailyhits_day", pages_per_range=32)]
+
+    def __str__(self) -> str:
+        return f"{self.hits} on {self.day}"
+
+
+class Rollup(models.Model):
+    """The hits and visitors of all paths in one hour or on one UTC day, by the value of one dimension.
+
+    The dimension "" has every hit, under the value "". `gap` says how many hours before `start` the same visitors were
+    seen last with the same value on the same day, 0 for not at all: from one full hour to another of a day, those
+    whose gap does not reach back to the first are counted, which is each of them once.
+    """
+
+    class Grain(models.TextChoices):
+        HOUR = "hour"
+        DAY = "day"
+
+    pk = models.CompositePrimaryKey("dimension", "grain", "start", "value", "bot", "gap")
+    dimension = models.TextField()
+    grain = models.TextField(choices=Grain.choices)
+    start = models.DateTimeField()
+    value = models.TextField()
+    bot = models.BooleanField()
+    gap = models.SmallIntegerField()
+    hits = models.BigIntegerField()
+    visitors = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.dimension} {self.value} {self.grain} {self.start:%Y-%m-%d %H:%M}"
+
+
+class DailyPaths(models.Model):
+    """How many paths were hit on one closed UTC day, by how many days before they were hit last (`gap`; 0: never).
+
+    Over several days, those whose gap does not reach back to the first are counted, which is each path once.
+    """
+
+    class Audience(models.TextChoices):
+        ALL = "all"
+        PEOPLE = "people"
+        BOTS = "bots"
+
+    pk = models.CompositePrimaryKey("day", "audience", "gap")
+    day = models.DateField()
+    audience = models.TextField(choices=Audience.choices)
+    gap = models.IntegerField(help_text="days")
+    paths = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "daily paths"
+
+    def __str__(self) -> str:
+        return f"{self.paths} on {self.day}"
+
+
+class RolledDay(models.Model):
+    """A UTC day whose hits have been rolled up."""
+
+    day = models.DateField(primary_key=True)
+    rolled = models.DateTimeField()
+    chained = models.BooleanField(default=False, help_text="whether its DailyPaths are right")
+    removed = models.BigIntegerField(default=0, help_text="hits that resets took after the hit rows were gone")
+
+    def __str__(self) -> str:
+        return f"{self.day}"
+
+
+class LateDay(models.Model):
+    """A UTC day whose hit rows have changed since it was closed: its rollup is stale. Written by a trigger."""
+
+    id = models.UUIDField(primary_key=True, db_default=Func(function="gen_random_uuid"))
+    day = models.DateField()
+
+    class Meta:
+        indexes = [models.Index("day", name="lateday_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day}"
+
+
+class Retention(models.Model):
+    """From which UTC day on something is kept; without a row, everything is."""
+
+    class What(models.TextChoices):
+        HITS = "hits"
+        HOURS = "hours"
+
+    what = models.TextField(primary_key=True, choices=What.choices)
+    since = models.DateField()
+
+    def __str__(self) -> str:
+        return f"{self.what} since {self.since}"
 
 
 class BatchLedger(models.Model):

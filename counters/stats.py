@@ -1,22 +1,100 @@
-"""Every read of the counts: the REST API, the admin and the commands share these functions. No request objects."""
+"""Every read of the counts: the REST API, the admin and the commands share these functions. No request objects.
 
-from typing import NamedTuple
+Each answer is read in one snapshot, whatever is committed or dropped meanwhile. What is given row by row is read while
+it is given, and holds its snapshot until it is at its end or closed.
+"""
 
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from django.db import connection, transaction
 from django.db.models import QuerySet, Value
+from psycopg import sql
 
+from counters import days, hits, tallies
+from counters.dimensions import NAMES
 from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
+from counters.periods import buckets
+from counters.questions import Position, Question
+from counters.sources import Kind, NotKept, Source, right, spans, whats_there, within
+from counters.tallies import Scope
+
+__all__ = ["NotKept", "Position", "Question"]
 
 Row = tuple[str, int]  # path, hits
 
+#: How many values of each dimension are told of one path.
+TOP = 10
+#: The paths with a prefix are looked up one by one when they are at most so many.
+FEW_PATHS = 1_000
+ROWS_AT_ONCE = 2_000
 
-class Position(NamedTuple):
-    """A place in the ranking: what follows has fewer hits, or as many and a later path."""
+# Locked before the snapshot is taken: no day can be dropped from then on. In memory, 10 million hits fit well.
+_SNAPSHOT = """
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+LOCK TABLE counters_hit IN ACCESS SHARE MODE;
+"""
+# PostgreSQL takes the nodes to be as many as the paths, and does not think it worth while.
+_BY_ALL_PROCESSES = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0"
+_TUNED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
+
+
+class Total(NamedTuple):
+    """Hits, visitors (told apart within each UTC day, and added up over days) and distinct paths."""
 
     hits: int
+    visitors: int
+    paths: int
+
+
+class Point(NamedTuple):
+    """The hits and visitors of the interval that begins at `at`, in the question's time zone."""
+
+    at: datetime
+    hits: int
+    visitors: int
+
+
+class Share(NamedTuple):
+    """The hits and visitors of one value of a dimension, "" for the unknown."""
+
+    value: str
+    hits: int
+    visitors: int
+
+
+class Node(NamedTuple):
+    """A child in the tree of paths: the hits of all paths that begin with it, and how many these are.
+
+    One that ends with a slash has all that is below it; another is a path by itself.
+    """
+
     path: str
+    hits: int
+    paths: int
 
 
-def ranking(prefix: str = "") -> "QuerySet[Counter, Row]":
+@dataclass(frozen=True)
+class PathReport:
+    """All about one path: its count, and what came in the period, by interval and by the values most seen."""
+
+    path: str
+    count: int
+    first_hit: datetime | None
+    last_hit: datetime | None
+    hits: int
+    visitors: int
+    series: list[Point]
+    dimensions: dict[str, list[Share]]
+
+
+def counters_ranked(prefix: str = "") -> "QuerySet[Counter, Row]":
     """All counters with hits whose path begins with `prefix`, as (path, hits): most hits first, ties by path.
 
     In the order of the magnitude index: PostgreSQL reads that from its beginning and sorts only within a magnitude.
@@ -24,21 +102,287 @@ def ranking(prefix: str = "") -> "QuerySet[Counter, Row]":
     return _counted(prefix).order_by("-magnitude", "-hits", "path").values_list("path", "hits")
 
 
-def page(limit: int, prefix: str = "", after: Position | None = None) -> list[Row]:
-    """The next `limit` rows of the ranking, from its beginning or `after` a position."""
-    if after is None:
-        return list(ranking(prefix)[:limit])
-    # Ties are read along the index (magnitude, path): a page in the midst of a million paths with one hit each is
-    # as quick as the first.
-    magnitude = magnitude_of(Value(after.hits))
-    ties = ranking(prefix).filter(magnitude=magnitude, hits=after.hits, path__gt=after.path)
-    rows = list(ties.order_by("path")[:limit])
-    if len(rows) < limit:
-        fewer = ranking(prefix).filter(magnitude__lte=magnitude, hits__lt=after.hits)
-        rows += fewer[: limit - len(rows)]
-    return rows
+def ranking(question: Question) -> Iterator[Row]:
+    """The paths and their hits, most hits first, ties by path. Raises NotKept with the first row."""
+    if question.always and not question.path:
+        yield from counters_ranked(question.prefix).iterator(chunk_size=ROWS_AT_ONCE)
+        return
+    with _snapshot():
+        yield from _streamed(_ranked(question))
+
+
+def page(question: Question, limit: int, after: Position | None = None) -> list[Row]:
+    """The next `limit` rows of the ranking, from its beginning or `after` a position. Raises NotKept."""
+    if question.always and not question.path:
+        return _page_of_counters(limit, question.prefix, after)
+    with _snapshot():
+        return _rows(_ranked(question, limit, after))
+
+
+def total(question: Question) -> Total:
+    """Raises NotKept."""
+    with _snapshot():
+        scope = _scope(question)
+        [(found, visitors)] = _rows(
+            sql.SQL("SELECT coalesce(sum(hits), 0)::bigint, coalesce(sum(visitors), 0)::bigint FROM ({}) AS t").format(
+                tallies.tally(scope)
+            )
+        )
+        return Total(found, visitors, _paths(scope) if found else 0)
+
+
+def series(question: Question, interval: str) -> list[Point]:
+    """Hits and visitors of every interval of the period, empty ones included. Raises NotKept, PeriodInvalid."""
+    with _snapshot():
+        return _series(_scope(question), interval)
+
+
+def by(question: Question, dimension: str, limit: int | None = None, after: Position | None = None) -> Iterator[Share]:
+    """The values of a dimension, most hits first, ties by value. Raises NotKept with the first row."""
+    with _snapshot():
+        shares = sql.SQL("SELECT value, hits, visitors FROM ({}) AS t").format(
+            tallies.tally(_scope(question), dimension)
+        )
+        for row in _streamed(_part_of(shares, "value", limit, after)):
+            yield Share(*row)
+
+
+def tree(question: Question, depth: int, limit: int | None = None, after: Position | None = None) -> Iterator[Node]:
+    """The paths below the prefix, summed up `depth` segments below it; most hits first. Raises NotKept at the first."""
+    with _snapshot(), connection.cursor() as cursor:
+        cursor.execute(_BY_ALL_PROCESSES)
+        nodes = _nodes(question.prefix, depth, _paths_and_hits(_scope(question)))
+        for row in _streamed(_part_of(nodes, "node", limit, after)):
+            yield Node(*row)
+
+
+def path_report(question: Question, interval: str) -> PathReport:
+    """All about the question's path; a path without a counter has no hits. Raises NotKept, PeriodInvalid."""
+    with _snapshot():
+        scope = _scope(question)
+        counter = Counter.objects.filter(id=hits.counter_id(question.path)).first()
+        points, values = _series(scope, interval), _top_values(scope)
+        return PathReport(
+            question.path,
+            counter.hits if counter else 0,
+            counter.first_hit if counter else None,
+            counter.last_hit if counter else None,
+            # Of intervals, the visitors do not add up: a day's may come in several. Each is a bot, or is not.
+            sum(share.hits for share in values["bot"]),
+            sum(share.visitors for share in values["bot"]),
+            points,
+            values,
+        )
+
+
+def version(question: Question) -> str | None:
+    """What changes when the answer to a question does; None when that cannot be told without answering it."""
+    with _snapshot():
+        scope = Scope(question, whats_there())
+        asked = within(scope.there, scope.start, scope.end)
+        added = (right(scope.there, day) and not (day.partition and day.day < scope.there.hits_since) for day in asked)
+        if question.path or not all(added):
+            return None
+        rolled = _rows(
+            sql.SQL("SELECT day::text, rolled::text FROM counters_rolledday WHERE day = ANY({}) ORDER BY day").format(
+                [day.day for day in asked]
+            )
+        )
+        return blake2b(repr((rolled, *scope.there[1:])).encode(), digest_size=16).hexdigest()
 
 
 def _counted(prefix: str) -> "QuerySet[Counter]":
     counted = Counter.objects.filter(magnitude__gt=NO_MAGNITUDE)
     return counted.filter(path_begins_with(prefix)) if prefix else counted
+
+
+def _page_of_counters(limit: int, prefix: str, after: Position | None) -> list[Row]:
+    if after is None:
+        return list(counters_ranked(prefix)[:limit])
+    # Ties are read along the index (magnitude, path): a page in the midst of a million paths with one hit each is
+    # as quick as the first.
+    magnitude = magnitude_of(Value(after.hits))
+    ties = counters_ranked(prefix).filter(magnitude=magnitude, hits=after.hits, path__gt=after.path)
+    rows = list(ties.order_by("path")[:limit])
+    if len(rows) < limit:
+        fewer = counters_ranked(prefix).filter(magnitude__lte=magnitude, hits__lt=after.hits)
+        rows += fewer[: limit - len(rows)]
+    return rows
+
+
+def _ranked(question: Question, limit: int | None = None, after: Position | None = None) -> sql.Composable:
+    return _part_of(_paths_and_hits(_scope(question)), "path", limit, after)
+
+
+def _paths_and_hits(scope: Scope) -> sql.Composable:
+    """A relation (path, hits) of the paths that are asked for and have any."""
+    question = scope.question
+    if question.always:
+        where = sql.SQL("path = {}").format(question.path) if question.path else tallies.begins_with(question.prefix)
+        return sql.SQL("SELECT path, hits FROM counters_counter WHERE hits > 0 AND {}").format(where)
+    return sql.SQL("SELECT c.path, t.hits FROM ({}) AS t JOIN counters_counter AS c ON c.id = t.counter_id").format(
+        tallies.counts(scope)
+    )
+
+
+def _part_of(ranked: sql.Composable, name: str, limit: int | None, after: Position | None) -> sql.Composable:
+    """A relation with `hits` in the order of ranking, by name (as bytes) where hits are equal, from a position on."""
+    by_name = sql.SQL('{} COLLATE "C"').format(sql.Identifier(name))
+    statement = sql.SQL("SELECT * FROM ({}) AS ranked").format(ranked)
+    if after:
+        statement += sql.SQL(" WHERE (-hits, {}) > ({}, {})").format(by_name, -after.hits, after.path)
+    statement += sql.SQL(" ORDER BY hits DESC, {}").format(by_name)
+    return statement if limit is None else statement + sql.SQL(" LIMIT {}").format(limit)
+
+
+def _nodes(prefix: str, depth: int, paths: sql.Composable) -> sql.Composable:
+    """A relation (node, hits, paths) from one of (path, hits), by the first `depth` segments from the prefix on.
+
+    By the segments, found with functions that take text as bytes: a million paths take half as long as by characters.
+    """
+    base = prefix[: prefix.rfind("/") + 1]
+    first = base.count("/") + 1
+    segments = (
+        sql.SQL("split_part(path, '/', {})").format(first)
+        if depth == 1
+        else sql.SQL("array_to_string((string_to_array(path, '/'))[{}:{}], '/')").format(first, first + depth - 1)
+    )
+    return sql.SQL(
+        "SELECT {base} || segments || CASE WHEN more THEN '/' ELSE '' END AS node, hits, paths FROM ("
+        "SELECT {segments} AS segments, octet_length(path) > {length} + octet_length({segments}) AS more,"
+        " sum(hits)::bigint AS hits, count(*) AS paths FROM ({paths}) AS p GROUP BY 1, 2) AS nodes"
+    ).format(base=base, length=len(base), segments=segments, paths=paths)
+
+
+def _paths(scope: Scope) -> int:
+    """How many distinct paths have hits."""
+    question = scope.question
+    if question.path:
+        return 1
+    if not question.filters and question.period.end is None:
+        return _paths_since(scope)
+    if question.prefix in ("", "/") and not question.filters.keys() - {"bot"} and _is_whole_days(scope):
+        return _paths_of_days(scope)
+    relation = tallies.counts(scope)
+    [(paths,)] = _rows(sql.SQL("SELECT count(*) FROM ({}) AS t").format(relation))
+    return int(paths)
+
+
+def _paths_since(scope: Scope) -> int:
+    """Of an open end, the counters themselves tell: a path has hits since a time if its last hit is not before."""
+    counted = _counted(scope.question.prefix)
+    start = scope.question.period.start
+    return (counted.filter(last_hit__gte=start) if start else counted).count()
+
+
+def _is_whole_days(scope: Scope) -> bool:
+    """Whether the period is made of UTC days whose paths have been counted."""
+    asked = within(scope.there, scope.start, scope.end)
+    parts = spans(scope.there, Kind.SITE, scope.start, scope.end)
+    return not (parts[Source.HOURS] or parts[Source.HITS]) and all(day.chained for day in asked)
+
+
+def _paths_of_days(scope: Scope) -> int:
+    audience = {None: "all", "true": "bots", "false": "people"}[scope.question.filters.get("bot")]
+    statement = sql.SQL(
+        "SELECT coalesce(sum(paths), 0)::bigint FROM counters_dailypaths"
+        " WHERE audience = {} AND day >= {} AND day < {} AND (gap = 0 OR day - gap < {})"
+    )
+    start, end = scope.start.date(), scope.end.date()
+    [(paths,)] = _rows(statement.format(audience, start, end, start))
+    return int(paths)
+
+
+def _series(scope: Scope, interval: str) -> list[Point]:
+    period = scope.question.period
+    if not scope.there.days:
+        return []
+    first = period.start or days.midnight(scope.there.days[0].day)
+    starts = buckets(first, period.end or max(hits.now(), first), interval, period.tz)
+    if not starts:
+        return []
+    found = {
+        bucket: figures
+        for bucket, *figures in _rows(
+            sql.SQL("SELECT bucket, hits, visitors FROM ({}) AS t").format(tallies.tally(scope, "", starts))
+        )
+    }
+    return [
+        Point(start.astimezone(period.tz), *found.get(bucket, (0, 0))) for bucket, start in enumerate(starts, start=1)
+    ]
+
+
+def _top_values(scope: Scope) -> dict[str, list[Share]]:
+    """The values of each dimension that the path has most hits of.
+
+    The days of a path are added up here: a much requested one has thousands of values each day, which PostgreSQL takes
+    several times as long to unpack.
+    """
+    read = tallies.of_one_path(scope)
+    found: Values = defaultdict(lambda: [0, 0])
+    for day in _rows(read.days) if read.days else []:
+        _add_day(found, scope.question.filters.get("bot"), *day)
+    for name, value, *figures in _rows(read.hits) if read.hits else []:
+        found[name, value] = [sum(two) for two in zip(found[name, value], figures, strict=True)]
+    shares: dict[str, list[Share]] = {name: [] for name in NAMES}
+    for (name, value), figures in found.items():
+        if figures[0]:
+            shares[name].append(Share(value, *figures))
+    return {name: sorted(some, key=lambda share: (-share.hits, share.value))[:TOP] for name, some in shares.items()}
+
+
+Values = defaultdict[tuple[str, str], list[int]]  # dimension and value -> hits, visitors
+
+
+def _add_day(found: Values, bot: str | None, hits: int, visitors: int, *rest: Any) -> None:
+    """Add what models.DailyHits knows of a day, of bots ("true"), people ("false") or all (None)."""
+    *bots, known = rest
+    everything = {"": [hits, visitors, *bots]}
+    told_apart = {"true": [*bots, *bots], "false": [hits - bots[0], visitors - bots[1]]}
+    day = {**dict.fromkeys(NAMES, everything), **json.loads(known), "bot": told_apart}
+    for name, values in day.items():
+        for value, figures in values.items():
+            of_audience = _of_audience(figures, bot) if bot else figures
+            added = found[name, value]
+            added[0] += of_audience[0]
+            added[1] += of_audience[1]
+
+
+def _of_audience(figures: list[int], bot: str) -> tuple[int, int]:
+    of_all, of_bots = figures[:2], figures[2:] or [0, 0]
+    return (of_bots[0], of_bots[1]) if bot == "true" else (of_all[0] - of_bots[0], of_all[1] - of_bots[1])
+
+
+def _scope(question: Question) -> Scope:
+    """The question with what is needed to answer it."""
+    if question.path or question.prefix in ("", "/"):
+        return Scope(question, whats_there())
+    keys = list(_counted(question.prefix).values_list("id", flat=True).order_by()[: FEW_PATHS + 1])
+    return Scope(question, whats_there(), keys if len(keys) <= FEW_PATHS else None)
+
+
+@contextmanager
+def _snapshot() -> Iterator[None]:
+    """One state of the database for all that is read; within a transaction of the caller's, that one's."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic(), connection.cursor() as cursor:
+        if outermost:
+            cursor.execute(_SNAPSHOT)
+        cursor.execute(_TUNED)
+        yield
+
+
+def _rows(statement: sql.Composable) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement.as_string(cursor.connection))
+        rows: list[Any] = cursor.fetchall()
+        return rows
+
+
+def _streamed(statement: sql.Composable) -> Iterator[Any]:
+    """The rows, read some at a time.
+
+    Not through a cursor in the database, for which PostgreSQL does not use several processes.
+    """
+    with connection.cursor() as cursor:
+        yield from cursor.stream(statement.as_string(cursor.connection), size=ROWS_AT_ONCE)

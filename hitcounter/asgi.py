@@ -1,5 +1,6 @@
 """The service as an ASGI application: counted paths go to the recorder, everything else to Django."""
 
+import asyncio
 import os
 from typing import Any, cast
 
@@ -12,9 +13,13 @@ django_application = get_asgi_application()
 from django.conf import settings
 from django.db import connection
 
+from counters.api.views import origins
 from counters.ingest.app import Receive, Scope, Send, count_hit, is_counted
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
+from hitcounter.housekeeping import Housekeeping
+
+origin_of = origins().of
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,7 +28,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif scope["type"] != "http":
         await _refuse_websocket(receive, send)
     elif is_counted(scope):
-        await count_hit(scope["state"]["recorder"], scope, send)
+        await count_hit(scope["state"]["recorder"], origin_of, scope, send)
     else:
         await django_application(scope, receive, cast("Any", send))
 
@@ -37,12 +42,13 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     """Keep a recorder from start-up to shutdown; a service without its database starts all the same, answering 503."""
     await receive()
-    recorder = make_recorder()
+    recorder, housekeeping = make_recorder(), Housekeeping()
     await recorder.start()
+    housekeeping.start()
     scope["state"]["recorder"] = recorder
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    await recorder.close()
+    await asyncio.gather(recorder.close(), housekeeping.close())
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -9,7 +9,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from counters import conf
-from hitcounter import secrets
+from hitcounter import VERSION, secrets
 from hitcounter.environment import BASE_DIR, DATA_DIR, env
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
@@ -55,13 +55,43 @@ def _database(url: str) -> dict[str, Any]:
     }
 
 
-def _number(setting: conf.Setting) -> int:
+def _number(setting: conf.Number) -> int:
     return env.int(setting.name, setting.default, validate=validate.Range(setting.least, setting.greatest))
+
+
+def _text(setting: conf.Text) -> str:
+    return _checked(setting, env.str(setting.name, setting.default).strip())
+
+
+def _file(setting: conf.Text) -> str:
+    path = env.str(setting.name, setting.default).strip()
+    return _checked(setting, path and str(BASE_DIR / path))
+
+
+def _checked(setting: conf.Text, value: str) -> str:
+    try:
+        if value:
+            setting.check(value)
+    except ValueError as error:
+        raise EnvError(f'Environment variable "{setting.name}" invalid: {error}') from None
+    return value
 
 
 HITCOUNTER_QUEUE: int = _number(conf.QUEUE)
 HITCOUNTER_PATIENCE_SECONDS: int = _number(conf.PATIENCE_SECONDS)
 HITCOUNTER_MAX_LOADTEST: int = _number(conf.MAX_LOADTEST)
+HITCOUNTER_KEEP_HITS_DAYS: int = _number(conf.KEEP_HITS_DAYS)
+HITCOUNTER_KEEP_HOURS_DAYS: int = _number(conf.KEEP_HOURS_DAYS)
+if HITCOUNTER_KEEP_HOURS_DAYS < HITCOUNTER_KEEP_HITS_DAYS:
+    raise EnvError(
+        'Environment variable "HITCOUNTER_KEEP_HOURS_DAYS" invalid: '
+        f"{HITCOUNTER_KEEP_HOURS_DAYS} is less than HITCOUNTER_KEEP_HITS_DAYS, {HITCOUNTER_KEEP_HITS_DAYS}."
+    )
+HITCOUNTER_CONSUMER_HEADER: str = _text(conf.CONSUMER_HEADER)
+HITCOUNTER_COUNTRY_HEADER: str = _text(conf.COUNTRY_HEADER)
+HITCOUNTER_GEOIP_DATABASE: str = _file(conf.GEOIP_DATABASE)
+HITCOUNTER_TRUSTED_PROXIES: str = _text(conf.TRUSTED_PROXIES)
+HITCOUNTER_FORWARDED_HEADER: str = _text(conf.FORWARDED_HEADER) or conf.FORWARDED_HEADER.default
 
 BIND_HOST, BIND_PORT = _bind(env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
 HITCOUNTER_BIND = f"{BIND_HOST}:{BIND_PORT}"
@@ -83,6 +113,8 @@ INSTALLED_APPS = [
     "hitcounter",
     "counters",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -140,6 +172,20 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Hit Counter",
+    "DESCRIPTION": "Counts every request per URL path, and tells when, from where and with what they came.",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.1",
+    "SERVE_PUBLIC": True,
+    "SERVE_PERMISSIONS": ["counters.api.permissions.OpenOrStaff"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "counters.api.schema.add_plain_views"],
 }
 
 LANGUAGE_CODE = "en-us"

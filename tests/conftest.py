@@ -6,7 +6,20 @@ from django.db import connection, connections
 
 from tests.service import Service
 
-COUNTED_TABLES = ("counters_counter", "counters_hourlyhits", "counters_hit", "counters_batchledger")
+COUNTED_TABLES = (
+    "counters_counter",
+    "counters_hourlyhits",
+    "counters_hit",
+    "counters_dimensionset",
+    "counters_visitorsalt",
+    "counters_batchledger",
+    "counters_dailyhits",
+    "counters_rollup",
+    "counters_dailypaths",
+    "counters_rolledday",
+    "counters_lateday",
+    "counters_retention",
+)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 

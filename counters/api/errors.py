@@ -9,6 +9,7 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from counters.hits import HitRefused
+from counters.stats import NotKept
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,10 @@ def unfit() -> JsonResponse:
 
 
 class DatabaseErrors:
-    """Middleware: a database that is gone is no fault of the request or of the code, so it is 503 and not 500."""
+    """Middleware: a database that is gone is no fault of the request or of the code, so it is 503 and not 500.
+
+    Nor are a path that cannot be counted, and a question about more than is kept.
+    """
 
     sync_capable = True
     async_capable = False
@@ -51,6 +55,8 @@ class DatabaseErrors:
             return unfit()
         if isinstance(error, HitRefused):
             return detail(error.status, str(error))
+        if isinstance(error, NotKept):
+            return detail(422, str(error))
         return None
 
 

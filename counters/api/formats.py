@@ -65,8 +65,16 @@ class NDJSONList(ListRenderer):
         return "".join([json.dumps(dict(zip(self.columns, row, strict=True))) + "\n" for row in rows])
 
 
+#: With these a spreadsheet takes a cell for a formula (https://owasp.org/www-community/attacks/CSV_Injection).
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
 class CSVList(ListRenderer):
-    """Comma-separated values with a header line (RFC 4180)."""
+    """Comma-separated values with a header line (RFC 4180), safe to open in a spreadsheet.
+
+    Anybody can send a referrer that begins like a formula. Such a text gets a single quote before it, which makes it
+    one to spreadsheets; who needs every text as it is takes another form.
+    """
 
     media_type = "text/csv"
     format = "csv"
@@ -75,12 +83,17 @@ class CSVList(ListRenderer):
         return self._lines([self.columns])
 
     def some(self, rows: Rows, *, first: bool) -> str:
-        return self._lines(rows)
+        return self._lines([tuple(map(defused, row)) for row in rows])
 
     def _lines(self, rows: Iterable[tuple[Any, ...]]) -> str:
         text = io.StringIO()
         csv.writer(text).writerows(rows)
         return text.getvalue()
+
+
+def defused(cell: Any) -> Any:
+    """The cell, which no spreadsheet takes for a formula; numbers are what they are."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 LIST_RENDERERS = [JSONList, CSVList, NDJSONList]
@@ -96,12 +109,8 @@ class Negotiation(DefaultContentNegotiation):
         return super().filter_renderers(renderers, format)
 
 
-class ListView(APIView):
-    """A view whose answer is a list in one of the forms; what goes wrong is told in JSON whichever was asked for."""
-
-    http_method_names = ["get", "head"]
-    renderer_classes = LIST_RENDERERS
-    content_negotiation_class = Negotiation
+class ErrorsInJSON(APIView):
+    """What goes wrong is told in JSON, whichever form was asked for."""
 
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)

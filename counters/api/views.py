@@ -1,11 +1,12 @@
-"""The REST endpoints: check what is asked, call, answer."""
+"""Counting, the load test and the service's health: check what is asked, call, answer."""
 
-from typing import Any, cast
+from functools import cache
+from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import ValidationError
@@ -13,13 +14,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from counters import loadtest, stats
+from counters import loadtest
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
-from counters.api.formats import ROWS_AT_ONCE, ListRenderer, ListView, content_type, streamed
 from counters.api.permissions import SERVICE_HEADER, service_token
-from counters.api.queries import PositionField, RankingQuery, asked_by
+from counters.api.schema import LOAD_TEST
 from counters.hits import COUNTED_METHODS, check_path
 from counters.models import Counter
+from counters.origins import Origins
 
 
 @csrf_exempt
@@ -31,7 +32,25 @@ def count_hit(request: HttpRequest) -> HttpResponse:
     path = check_path(requested_path(request))
     if request.method == "HEAD":
         return JsonResponse({})
-    return JsonResponse({"path": path, "count": Counter.objects.increment(path)})
+    origin = origins().of(request.method, _headers(request), request.META.get("REMOTE_ADDR"))
+    return JsonResponse({"path": path, "count": Counter.objects.increment(path, origin=origin)})
+
+
+@cache
+def origins() -> Origins:
+    """What tells where requests come from, as the settings have it; made once, where requests are answered."""
+    return Origins.configured(
+        consumer_header=settings.HITCOUNTER_CONSUMER_HEADER,
+        country_header=settings.HITCOUNTER_COUNTRY_HEADER,
+        forwarded_header=settings.HITCOUNTER_FORWARDED_HEADER,
+        trusted_proxies=settings.HITCOUNTER_TRUSTED_PROXIES,
+        geoip_database=settings.HITCOUNTER_GEOIP_DATABASE,
+    )
+
+
+def _headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
+    """The headers as ASGI gives them: names in lower case, all as bytes."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()]
 
 
 def requested_path(request: HttpRequest) -> str:
@@ -48,39 +67,10 @@ def requested_path(request: HttpRequest) -> str:
     return quote(request.path, safe="/!$&'()*+,;=:@~")
 
 
-class Stats(ListView):
-    """The paths and their counts, most requested first, ties by path: a plain list, whole or in linked pages."""
-
-    def head(self, request: Request) -> HttpResponse:
-        """Check what is asked, and read nothing."""
-        asked_by(request, RankingQuery)
-        return HttpResponse(content_type=content_type(cast(ListRenderer, request.accepted_renderer)))
-
-    def get(self, request: Request) -> HttpResponseBase:
-        asked = asked_by(request, RankingQuery)
-        renderer = cast(ListRenderer, request.accepted_renderer)
-        renderer.columns = ("path", "count")
-        if asked["limit"] is None:
-            rows = stats.ranking(asked["prefix"]).iterator(chunk_size=ROWS_AT_ONCE)
-            return streamed(request._request, renderer, rows)
-        page = stats.page(asked["limit"], asked["prefix"], asked["cursor"])
-        response = streamed(request._request, renderer, page)
-        if len(page) == asked["limit"]:
-            response["Link"] = _next_link(request, page[-1])
-        return response
-
-
-def _next_link(request: Request, last: stats.Row) -> str:
-    """The address of the page that follows `last`, as RFC 8288 has it."""
-    path, hits = last
-    query = request.query_params.copy()
-    query["cursor"] = PositionField().to_representation(stats.Position(hits, path))
-    return f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'
-
-
 class LoadTest(APIView):
     """`POST /test/<n>/` sends n hits on random paths to this very service over HTTP, and reports what came back."""
 
+    @LOAD_TEST
     def post(self, request: Request, requests: str) -> Response:
         plan = loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=_checked_number(requests))
         try:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from counters.dimensions import Origin
 from counters.hits import COUNTED_METHODS, COUNTED_PREFIX, HitRefused, check_path
 from counters.ingest.recorder import NotRecorded, Recorder
 
@@ -11,6 +12,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+#: Where a request comes from: by its method, its headers and the address of its peer (origins.Origins.of).
+OriginOf = Callable[[str, Headers, str | None], Origin]
 
 RETRY_AFTER_SECONDS = 1
 
@@ -24,7 +27,7 @@ def is_counted(scope: Scope) -> bool:
     return scope["raw_path"].startswith(_COUNTED)  # type: ignore[no-any-return]
 
 
-async def count_hit(recorder: Recorder, scope: Scope, send: Send) -> None:
+async def count_hit(recorder: Recorder, origin_of: OriginOf, scope: Scope, send: Send) -> None:
     """Answer one request for a counted path; the request's body is not read."""
     method = scope["method"]
     if method not in COUNTED_METHODS:
@@ -35,7 +38,9 @@ async def count_hit(recorder: Recorder, scope: Scope, send: Send) -> None:
         if method == "HEAD":
             await _answer(send, 200, b"", [])
             return
-        place = await recorder.record(path)
+        client = scope["client"]
+        origin = origin_of(method, scope["headers"], client[0] if client else None)
+        place = await recorder.record(path, origin)
     except HitRefused as refusal:
         await _refuse(send, refusal.status, str(refusal))
     except NotRecorded as reason:

@@ -6,16 +6,19 @@ Writer, and each hit waits on a future that gets its own place in its path's cou
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Protocol
 
+from counters.dimensions import Origin
 from counters.hits import DatabaseRefused
 
 logger = logging.getLogger(__name__)
 
-#: Waiting hits by path: what one transaction writes. The order of the futures is the order of their places.
-Batch = dict[str, list[asyncio.Future[int]]]
+#: Where a hit comes from, and who waits for its place in the count.
+Waiting = tuple[Origin, asyncio.Future[int]]
+#: Waiting hits by path: what one transaction writes. The order of the hits is the order of their places.
+Batch = dict[str, list[Waiting]]
 
 BATCH_HITS = 5_000
 ATTEMPTS = 5
@@ -86,8 +89,8 @@ class Writer(Protocol):
     async def connect(self) -> None:
         """Get a fresh connection. Raises ConnectionLost when the database cannot be reached."""
 
-    async def write(self, number: int, hits: Sequence[tuple[str, int]]) -> dict[str, int]:
-        """Commit `hits`, (path, hits) with each path once, as batch `number`; return each path's new total.
+    async def write(self, number: int, hits: Mapping[str, Sequence[Origin]]) -> dict[str, int]:
+        """Commit `hits`, the origin of each by path, as batch `number`; return each path's new total.
 
         A number that has been committed before is not counted again: its totals are returned as they were.
         Raises BatchRefused, BatchFailed, BatchConflict, ConnectionLost.
@@ -137,7 +140,7 @@ class Recorder:
             await self._task
         await self._writer.close()
 
-    def record(self, path: str) -> asyncio.Future[int]:
+    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
         """Take in one hit; the future gets its place in the path's count once that is committed.
 
         Raises NotRecorded at once, and so may the future; the future may also raise hits.HitRefused.
@@ -149,9 +152,9 @@ class Recorder:
         future = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(path)
         if waiting is None:
-            self._waiting[path] = [future]
+            self._waiting[path] = [(origin, future)]
         else:
-            waiting.append(future)
+            waiting.append((origin, future))
         self._waiting_hits += 1
         self._wake.set()
         return future
@@ -215,7 +218,7 @@ class Recorder:
     async def _write(self, batch: Batch) -> dict[str, int]:
         """Send a batch until its fate is known, always under the same number: the ledger counts it once."""
         number = next(self._numbers)
-        hits = [(path, len(futures)) for path, futures in batch.items()]
+        hits = {path: [origin for origin, _ in waiting] for path, waiting in batch.items()}
         attempts_left = ATTEMPTS
         in_doubt = False
         while True:
@@ -272,16 +275,16 @@ def _hits_of(batch: Batch) -> int:
 
 
 def _resolve(batch: Batch, totals: dict[str, int]) -> None:
-    for path, futures in batch.items():
-        place = totals[path] - len(futures)
-        for future in futures:
+    for path, waiting in batch.items():
+        place = totals[path] - len(waiting)
+        for _, future in waiting:
             place += 1
             if not future.done():  # a client that has left cancelled its future; its hit counts all the same
                 future.set_result(place)
 
 
 def _fail(batch: Batch, reason: type[Exception]) -> None:
-    for futures in batch.values():
-        for future in futures:
+    for waiting in batch.values():
+        for _, future in waiting:
             if not future.done():
                 future.set_exception(reason())

@@ -1,14 +1,19 @@
 """The writer: commits one batch in one statement, and finds out what became of it when a connection is lost."""
 
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from operator import itemgetter
+from secrets import token_bytes
 from uuid import uuid4
 
 import psycopg
 from psycopg import errors
 
 from counters import days
+from counters.dimensions import SALT_BYTES, Dimensions, Origin, visitor
 from counters.hits import counter_ids, hour_of, now
 from counters.ingest.recorder import BatchConflict, BatchError, BatchFailed, BatchRefused, ConnectionLost
 from counters.ingest.session import Session
@@ -20,12 +25,15 @@ RECORD_BATCH = load("record_batch").encode()
 SETTLED_BATCH = load("settled_batch").encode()
 PRUNE_BATCHES = load("prune_batches").encode()
 PRUNE_LEDGER = load("prune_ledger").encode()
+DAY_SALT = load("day_salt").encode()
 WRITER_SESSION = load("writer_session").encode()
 
 CONNECT_SECONDS = 2
 BATCHES_KEPT = 1_000
 #: No writer is in doubt about a batch for so long: after that, the rows of writers that are gone are dropped.
 LEDGER_KEPT = timedelta(days=7)
+#: How many combinations of dimensions a writer remembers; past that it begins anew.
+REMEMBERED = 250_000
 
 #: A server that vanishes without a word is noticed within seconds.
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
@@ -34,6 +42,29 @@ NAME = "hitcounter writer"
 #: on a server session that does not know the prepared statement (26000), a partition has been taken away (23514 without
 #: the name of a constraint, below).
 UNFIT_SESSION = ("25006", "26000")
+
+#: Hits of a batch that share a row: their counter's key, where they come from, how many they are.
+LikeHits = tuple[str, Origin, int]
+
+
+class Day:
+    """What a writer knows on one UTC day: the salt of its visitors, and the combinations that have been written."""
+
+    def __init__(self, day: date, salt: bytes) -> None:
+        self.day = day
+        self.known: set[int] = set()
+        self._salt = salt
+
+    def visitor(self, origin: Origin) -> str:
+        """The number that this origin's visitor goes by, as text; empty when they are not identified."""
+        number = visitor(origin, self._salt)
+        return "" if number is None else str(number)
+
+    def unknown(self, like: Iterable[LikeHits]) -> dict[int, Dimensions]:
+        """The combinations that may not have been written on this day, by their keys."""
+        if len(self.known) > REMEMBERED:
+            self.known.clear()
+        return {origin.id: origin.dimensions for _, origin, _ in like if origin.id not in self.known}
 
 
 class PostgresWriter:
@@ -44,12 +75,12 @@ class PostgresWriter:
         self._clock = clock
         self._id = str(uuid4()).encode()
         self._session: Session | None = None
-        self._days: set[date] = set()  # those whose partitions are known to be there
+        self._today: Day | None = None
 
     async def connect(self) -> None:
         """Replace the session by a fresh one. Raises ConnectionLost when there is no database to reach."""
         await self.close()
-        self._days = set()  # it may be another server, or an older state of it
+        self._today = None  # it may be another server, or an older state of it
         try:
             self._session = await Session.connect(
                 self._conninfo,
@@ -64,7 +95,7 @@ class PostgresWriter:
         except psycopg.Error as error:
             raise ConnectionLost(_sentence(error)) from error
 
-    async def write(self, number: int, hits: Sequence[tuple[str, int]]) -> dict[str, int]:
+    async def write(self, number: int, hits: Mapping[str, Sequence[Origin]]) -> dict[str, int]:
         """Commit a batch and return each path's new total; see recorder.Writer."""
         if self._session is None:
             raise ConnectionLost("not connected")
@@ -81,18 +112,24 @@ class PostgresWriter:
             await self._session.close()
             self._session = None
 
-    async def _commit(self, session: Session, number: int, hits: Sequence[tuple[str, int]]) -> dict[str, int]:
+    async def _commit(self, session: Session, number: int, hits: Mapping[str, Sequence[Origin]]) -> dict[str, int]:
         at = self._clock()
-        await self._make_days(session, at.date())
-        rows = sorted(zip(counter_ids([path for path, _ in hits]), hits, strict=True))
+        today = await self._day(session, at.date())
+        rows = sorted(zip(counter_ids(list(hits)), hits.items(), strict=True), key=itemgetter(0))
+        like = [(key, origin, n) for key, (_, origins) in rows for origin, n in _counted(origins)]
+        new = today.unknown(like)
         parameters = [
             # Joined strings that SQL splits: building arrays in Python costs more than PostgreSQL's work.
             "\n".join([key for key, _ in rows]).encode(),
             "\n".join([path for _, (path, _) in rows]).encode(),
-            "\n".join([str(n) for _, (_, n) in rows]).encode(),
+            "\n".join([str(len(origins)) for _, (_, origins) in rows]).encode(),
+            "\n".join([key for key, _, _ in like]).encode(),
+            "\n".join([str(origin.id) for _, origin, _ in like]).encode(),
+            "\n".join([today.visitor(origin) for _, origin, _ in like]).encode(),
+            "\n".join([str(n) for _, _, n in like]).encode(),
+            json.dumps([{"id": id, **dimensions._asdict()} for id, dimensions in new.items()]).encode(),
             _text(at),
             _text(hour_of(at)),
-            b"GET",
             self._id,
             b"%d" % number,
         ]
@@ -100,13 +137,18 @@ class PostgresWriter:
             [totals] = await session.execute_prepared(b"record_batch", parameters)
         except errors.UniqueViolation:
             [totals] = await session.execute(SETTLED_BATCH, [self._id, b"%d" % number])
+        else:
+            today.known.update(new)
         return {path: int(total) for (_, (path, _)), total in zip(rows, totals.split(b" "), strict=True)}
 
-    async def _make_days(self, session: Session, today: date) -> None:
-        if today not in self._days:
-            for day in days.due(today):
-                await session.execute(days.make_day(day).as_bytes())
-            self._days = {today}
+    async def _day(self, session: Session, day: date) -> "Day":
+        """What is known on this day; with its first batch, have all that its hits need."""
+        if self._today is None or self._today.day != day:
+            for due in days.due(day):
+                await session.execute(days.make_day(due).as_bytes())
+            [salt] = await session.execute(DAY_SALT, [day.isoformat().encode(), token_bytes(SALT_BYTES).hex().encode()])
+            self._today = Day(day, bytes.fromhex(salt.decode()))
+        return self._today
 
     async def _prune(self, session: Session, number: int) -> None:
         """Drop from the ledger, now and then, what this writer will not ask about again."""
@@ -120,6 +162,11 @@ async def _forget(session: Session, statement: bytes, parameters: Sequence[bytes
         await session.execute(statement, parameters)
     except psycopg.Error as error:
         logger.warning("The ledger was not pruned: %s", _sentence(error))
+
+
+def _counted(origins: Sequence[Origin]) -> Iterable[tuple[Origin, int]]:
+    """Each origin, and how often it is there; mostly there is one."""
+    return Counter(origins).items() if len(origins) > 1 else ((origins[0], 1),)
 
 
 def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.db import transaction
 
+from counters.dimensions import Dimensions, Origin
 from counters.hits import PathInvalid, PathTooLong, counter_id
 from counters.models import Counter, Hit, HourlyHits
 
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 EVENING = datetime(2026, 3, 1, 18, 5, tzinfo=UTC)
+POSTED = Origin(Dimensions(method="POST"))
 
 
 def test_it_returns_the_new_count():
@@ -20,11 +22,11 @@ def test_it_returns_the_new_count():
 
 def test_it_keeps_counter_bucket_and_hit_row_together():
     Counter.objects.increment("/api/a/", at=NOON)
-    Counter.objects.increment("/api/a/", by=2, at=EVENING, method="POST")
+    Counter.objects.increment("/api/a/", by=2, at=EVENING, origin=POSTED)
     counter = Counter.objects.get(id=counter_id("/api/a/"))
     assert (counter.path, counter.hits, counter.first_hit, counter.last_hit) == ("/api/a/", 3, NOON, EVENING)
     assert list(HourlyHits.objects.order_by("hour").values_list("hour__hour", "hits")) == [(12, 1), (18, 2)]
-    assert list(Hit.objects.order_by("at").values_list("at", "hits", "method")) == [
+    assert list(Hit.objects.order_by("at").values_list("at", "hits", "dimensions__method")) == [
         (NOON, 1, "GET"),
         (EVENING, 2, "POST"),
     ]

@@ -11,16 +11,34 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from counters.api.views import origins
+from counters.dimensions import Dimensions, Origin
 from counters.ingest.app import count_hit
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
-from counters.models import Counter, Hit, HourlyHits
+from counters.models import Counter, DimensionSet, Hit, HourlyHits, VisitorSalt
 from hitcounter.asgi import conninfo
 
 START = datetime(2026, 3, 28, 22, 30, tzinfo=UTC)
+ORIGINS = st.builds(
+    Origin,
+    st.builds(
+        Dimensions,
+        method=st.sampled_from(["GET", "POST"]),
+        status=st.sampled_from([None, 200, 404]),
+        consumer=st.sampled_from(["", "acme", 'Näme "x"\\']),
+        referrer=st.sampled_from(["", "example.com"]),
+        bot=st.booleans(),
+        **{name: st.just("") for name in ("country", "referrer_url", "browser", "os", "device")},
+    ),
+    st.sampled_from([None, b"192.0.2.1\x00Firefox", b"192.0.2.2\x00"]),
+)
 PATHS = st.sampled_from(["/api/", "/api/a/", "/api/a", "/api/%2F", "/api/%2f", "/api/b/c/", '/api/"/', "/api/a//b"])
 #: Groups of hits that come at once, and the minutes that pass before each.
-GROUPS = st.lists(st.tuples(st.integers(0, 200), st.lists(PATHS, min_size=1, max_size=8)), max_size=8)
+GROUPS = st.lists(
+    st.tuples(st.integers(0, 200), st.lists(st.tuples(PATHS, ORIGINS), min_size=1, max_size=8)), max_size=8
+)
+Groups = list[tuple[int, list[tuple[str, Origin]]]]
 ON_THE_DATABASE = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
@@ -42,44 +60,59 @@ def rows() -> dict[str, Any]:
         "counters": list(Counter.objects.order_by("id").values_list()),
         "hours": list(HourlyHits.objects.order_by("pk").values_list("counter_id", "hour", "hits")),
         "hits": list(
-            Hit.objects.order_by("counter_id", "at").values_list("counter_id", "at", "method").annotate(Sum("hits"))
+            Hit.objects.order_by("counter_id", "at", "dimensions_id", "visitor")
+            .values_list("counter_id", "at", "dimensions_id", "visitor")
+            .annotate(Sum("hits"))
         ),
+        "dimensions": [row[:1] + row[2:] for row in DimensionSet.objects.order_by("id").values_list()],
     }
 
 
-def through_the_fast_lane(groups: list[tuple[int, list[str]]]) -> list[int]:
+def salted() -> None:
+    """The salts of the days that are counted on, so that visitors go by the same numbers each time."""
+    days = [START.date() + timedelta(days=n) for n in range(3)]
+    VisitorSalt.objects.bulk_create([VisitorSalt(day=day, salt=b"salt of this day") for day in days])
+
+
+def through_the_fast_lane(groups: Groups) -> list[int]:
     clock = Clock()
 
     async def run() -> list[int]:
         recorder = Recorder(PostgresWriter(conninfo(), clock=clock))
         await recorder.start()
         places = []
-        for minutes, paths in groups:
+        for minutes, hits in groups:
             clock.time += timedelta(minutes=minutes)
-            places += await asyncio.gather(*[recorder.record(path) for path in paths])
+            places += await asyncio.gather(*[recorder.record(path, origin) for path, origin in hits])
         await recorder.close()
         return places
 
     return asyncio.run(run())
 
 
-def through_the_orm(groups: list[tuple[int, list[str]]]) -> list[int]:
+def through_the_orm(groups: Groups) -> list[int]:
     at, places = START, []
-    for minutes, paths in groups:
+    for minutes, hits in groups:
         at += timedelta(minutes=minutes)
-        places += [Counter.objects.increment(path, at=at) for path in paths]
+        places += [Counter.objects.increment(path, at=at, origin=origin) for path, origin in hits]
     return places
 
 
 @ON_THE_DATABASE
 @given(groups=GROUPS)
-def test_the_same_hits_leave_the_same_rows(tables: Callable[[], None], groups: list[tuple[int, list[str]]]):
+def test_the_same_hits_leave_the_same_rows(tables: Callable[[], None], groups: Groups):
     tables()
+    salted()
     fast = through_the_fast_lane(groups), rows()
     tables()
+    salted()
     assert (through_the_orm(groups), rows()) == fast
 
 
+HEADERS = [
+    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"),
+    (b"x-consumer", b"acme"),
+]
 REQUESTS = st.lists(st.tuples(st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "DELETE"]), PATHS), max_size=10)
 
 
@@ -87,12 +120,19 @@ REQUESTS = st.lists(st.tuples(st.sampled_from(["GET", "GET", "GET", "HEAD", "POS
 @given(requests=REQUESTS)
 def test_the_same_requests_are_answered_alike(tables: Callable[[], None], requests: list[tuple[str, str]]):
     tables()
-    fast = asyncio.run(asked_of_the_fast_lane(requests)), dict(Counter.objects.values_list("path", "hits"))
+    fast = asyncio.run(asked_of_the_fast_lane(requests)), counted()
     tables()
     client = Client(raise_request_exception=False)
-    asked = [client.generic(method, "/api/", RAW_URI=path) for method, path in requests]
+    headers = {name.decode(): value.decode() for name, value in HEADERS}
+    asked = [client.generic(method, "/api/", RAW_URI=path, headers=headers) for method, path in requests]
     slow = [(one.status_code, one.headers.get("Allow"), body(one.content)) for one in asked]
-    assert (slow, dict(Counter.objects.values_list("path", "hits"))) == fast
+    assert (slow, counted()) == fast
+
+
+def counted() -> Any:
+    """Counts by path, and by what is known of the hits."""
+    hits = Hit.objects.order_by("dimensions_id").values_list("dimensions__browser", "dimensions__consumer")
+    return dict(Counter.objects.values_list("path", "hits")), list(hits.annotate(Sum("hits")))
 
 
 async def asked_of_the_fast_lane(requests: list[tuple[str, str]]) -> list[tuple[int, str | None, Any]]:
@@ -105,7 +145,8 @@ async def asked_of_the_fast_lane(requests: list[tuple[str, str]]) -> list[tuple[
         async def send(message: Any, sent: list[Any] = sent) -> None:
             sent.append(message)
 
-        await count_hit(recorder, {"method": method, "raw_path": path.encode()}, send)
+        scope = {"method": method, "raw_path": path.encode(), "headers": HEADERS, "client": ("127.0.0.1", 4711)}
+        await count_hit(recorder, origins().of, scope, send)
         headers = {name.decode().title(): value.decode() for name, value in sent[0]["headers"]}
         answers.append((sent[0]["status"], headers.get("Allow"), body(sent[1]["body"])))
     await recorder.close()

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from counters import reset as resetting
 from counters.books import verify
+from counters.dimensions import PLAIN
 from counters.hits import counter_id
 from counters.ingest.recorder import BatchConflict
 from counters.ingest.writer import PostgresWriter
@@ -285,7 +286,7 @@ async def _send(batches, sent, conflicts):
         for number in range(1, batches + 1):
             hits = [(path, 1 + number % 3) for path in PATHS[number % 5 :]]
             try:
-                await writer.write(number, hits)
+                await writer.write(number, {path: [PLAIN] * n for path, n in hits})
             except BatchConflict as error:
                 conflicts.append(str(error))
             else:

@@ -196,7 +196,7 @@ def plan(rows: Any) -> str:
 
 def test_the_first_page_reads_the_magnitude_index_and_never_the_table_whole():
     many_paths(50_000)
-    text = plan(stats.ranking()[:100])
+    text = plan(stats.counters_ranked()[:100])
     assert "Index Scan using counter_magnitude" in text
     assert "Incremental Sort" in text
     assert "Seq Scan" not in text
@@ -208,7 +208,7 @@ def test_a_page_amid_a_great_tie_reads_only_its_own_rows(django_assert_num_queri
         cursor.execute("ANALYZE counters_counter")
     after = stats.Position(1, "/api/15000/")
     with django_assert_num_queries(1) as asked:
-        assert stats.page(3, after=after)[0] == ("/api/15001/", 1)
+        assert stats.page(stats.Question(), 3, after=after)[0] == ("/api/15001/", 1)
     with connection.cursor() as cursor:
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + asked.captured_queries[0]["sql"])
         [[[explained]]] = cursor.fetchall()

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from counters.books import Verdict, verify
+from counters.dimensions import PLAIN
 from counters.hits import counter_id
 from counters.ingest.writer import PostgresWriter
 from counters.models import Counter, Hit, HourlyHits
@@ -64,7 +65,7 @@ def bucket_gone():
 
 
 def hit_row_too_many():
-    Hit.objects.create(at=NOON, counter_id=counter_id("/api/a/"), hits=2, method="GET")
+    Hit.objects.create(at=NOON, counter_id=counter_id("/api/a/"), hits=2, dimensions_id=PLAIN.id)
 
 
 def hit_rows_gone():
@@ -80,7 +81,7 @@ def only_a_bucket():
 
 
 def only_a_hit_row():
-    Hit.objects.create(at=NOON, counter_id=STRAY, hits=3, method="GET")
+    Hit.objects.create(at=NOON, counter_id=STRAY, hits=3, dimensions_id=PLAIN.id)
 
 
 def counter_alone():
@@ -91,15 +92,15 @@ def counter_alone():
 @pytest.mark.parametrize(
     ("spoil", "line", "paths"),
     [
-        (counter_too_high, "/api/a/: counter 1,005, hourly 5, hit rows 5", 2),
-        (bucket_too_low, "/api/a/: counter 5, hourly 4, hit rows 5", 2),
-        (bucket_gone, "/api/a/: counter 5, hourly none, hit rows 5", 2),
-        (hit_row_too_many, "/api/a/: counter 5, hourly 5, hit rows 7", 2),
-        (hit_rows_gone, "/api/a/: counter 5, hourly 5, hit rows none", 2),
-        (counter_gone, f"(no counter) {counter_id('/api/a/')}: counter none, hourly 5, hit rows 5", 2),
-        (only_a_bucket, f"(no counter) {STRAY}: counter none, hourly 3, hit rows none", 3),
-        (only_a_hit_row, f"(no counter) {STRAY}: counter none, hourly none, hit rows 3", 3),
-        (counter_alone, "/api/stray/: counter 3, hourly none, hit rows none", 3),
+        (counter_too_high, "/api/a/: counter 1,005, hourly 5, hit rows 5, daily 5", 2),
+        (bucket_too_low, "/api/a/: counter 5, hourly 4, hit rows 5, daily 5", 2),
+        (bucket_gone, "/api/a/: counter 5, hourly none, hit rows 5, daily 5", 2),
+        (hit_row_too_many, "/api/a/: counter 5, hourly 5, hit rows 7, daily 7", 2),
+        (hit_rows_gone, "/api/a/: counter 5, hourly 5, hit rows none, daily none", 2),
+        (counter_gone, f"(no counter) {counter_id('/api/a/')}: counter none, hourly 5, hit rows 5, daily 5", 2),
+        (only_a_bucket, f"(no counter) {STRAY}: counter none, hourly 3, hit rows none, daily none", 3),
+        (only_a_hit_row, f"(no counter) {STRAY}: counter none, hourly none, hit rows 3, daily 3", 3),
+        (counter_alone, "/api/stray/: counter 3, hourly none, hit rows none, daily none", 3),
     ],
 )
 def test_each_kind_of_difference_is_shown_with_its_figures(spoil, line, paths):
@@ -121,8 +122,8 @@ def test_differences_come_in_the_order_of_their_paths():
 @one_transaction
 def test_it_reads_in_one_statement_through_a_cursor_on_the_server(django_assert_num_queries):
     count("/api/a/")
-    with django_assert_num_queries(4) as queries:  # and a savepoint, and room to sort in
-        assert verify(print) == Verdict(1, 0)
+    with django_assert_num_queries(5) as queries:  # and a savepoint, room to sort in, and one for what is rolled up
+        assert verify(print) == Verdict(1, 0, 0)
     assert "SAVEPOINT" in queries[0]["sql"] and "FULL JOIN" in queries[2]["sql"]
 
 
@@ -142,7 +143,7 @@ def test_hits_that_arrive_meanwhile_raise_no_false_alarm():
         writer = PostgresWriter(conninfo())
         await writer.connect()
         for number in range(1, 301):
-            await writer.write(number, [(f"/api/{path}/", number) for path in range(20)])
+            await writer.write(number, {f"/api/{path}/": [PLAIN] * number for path in range(20)})
         await writer.close()
 
     checker = threading.Thread(target=check_on)

@@ -15,6 +15,7 @@ import pytest
 from django.db import connection
 
 from counters import days
+from counters.dimensions import PLAIN, Origin
 from counters.hits import counter_id
 from counters.ingest.recorder import BatchConflict, BatchFailed, BatchRefused, ConnectionLost
 from counters.ingest.writer import BATCHES_KEPT, PostgresWriter
@@ -40,15 +41,23 @@ def with_writer(work: Callable[[PostgresWriter], Awaitable[Any]], **options: Any
     return asyncio.run(run())
 
 
+def plain(hits: list[tuple[str, int]]) -> dict[str, list[Origin]]:
+    """So many hits of each path, of which nothing is known."""
+    return {path: [PLAIN] * n for path, n in hits}
+
+
 def test_a_batch_returns_each_paths_new_total():
     async def work(writer):
-        return [await writer.write(1, [("/b", 2), ("/a", 1)]), await writer.write(2, [("/a", 4), ("/c", 1)])]
+        return [
+            await writer.write(1, plain([("/b", 2), ("/a", 1)])),
+            await writer.write(2, plain([("/a", 4), ("/c", 1)])),
+        ]
 
     assert with_writer(work) == [{"/a": 1, "/b": 2}, {"/a": 5, "/c": 1}]
 
 
 def test_a_batch_writes_counter_bucket_hit_row_and_ledger():
-    with_writer(lambda writer: writer.write(1, [("/a", 3)]), clock=lambda: BEFORE_MIDNIGHT)
+    with_writer(lambda writer: writer.write(1, plain([("/a", 3)])), clock=lambda: BEFORE_MIDNIGHT)
     counter = Counter.objects.get()
     assert (counter.id, counter.path, counter.hits) == (counter_id("/a"), "/a", 3)
     assert counter.first_hit == counter.last_hit == BEFORE_MIDNIGHT
@@ -59,15 +68,15 @@ def test_a_batch_writes_counter_bucket_hit_row_and_ledger():
         3,
     )
     hit = Hit.objects.get()
-    assert (hit.counter_id, hit.at, hit.hits, hit.method) == (counter.id, BEFORE_MIDNIGHT, 3, "GET")
+    assert (hit.counter_id, hit.at, hit.hits, hit.dimensions.method) == (counter.id, BEFORE_MIDNIGHT, 3, "GET")
     assert list(BatchLedger.objects.values_list("batch", "at", "totals")) == [(1, BEFORE_MIDNIGHT, "3")]
 
 
 def test_a_batch_number_counts_once_and_is_answered_as_it_was():
     async def work(writer):
-        first = await writer.write(1, [("/a", 2), ("/b", 1)])
-        await writer.write(2, [("/a", 5)])
-        return first, await writer.write(1, [("/a", 2), ("/b", 1)])
+        first = await writer.write(1, plain([("/a", 2), ("/b", 1)]))
+        await writer.write(2, plain([("/a", 5)]))
+        return first, await writer.write(1, plain([("/a", 2), ("/b", 1)]))
 
     first, again = with_writer(work)
     assert first == again == {"/a": 2, "/b": 1}
@@ -76,7 +85,7 @@ def test_a_batch_number_counts_once_and_is_answered_as_it_was():
 
 def test_two_writers_numbers_do_not_meet():
     for _ in range(2):
-        with_writer(lambda writer: writer.write(1, [("/a", 1)]))
+        with_writer(lambda writer: writer.write(1, plain([("/a", 1)])))
     assert Counter.objects.get().hits == 2
 
 
@@ -84,8 +93,8 @@ def test_at_midnight_the_next_day_has_its_partition():
     times = iter([BEFORE_MIDNIGHT, BEFORE_MIDNIGHT, BEFORE_MIDNIGHT + timedelta(seconds=1)])
 
     async def work(writer):
-        await writer.write(1, [("/a", 1)])
-        await writer.write(2, [("/a", 1)])
+        await writer.write(1, plain([("/a", 1)]))
+        await writer.write(2, plain([("/a", 1)]))
 
     with_writer(work, clock=lambda: next(times))
     with connection.cursor() as cursor:
@@ -115,7 +124,7 @@ def test_two_sessions_may_make_the_same_day_at_once():
 def test_the_ledger_forgets_what_nobody_can_ask_about():
     async def work(writer):
         for number in range(1, BATCHES_KEPT + 2):
-            await writer.write(number, [("/a", 1)])
+            await writer.write(number, plain([("/a", 1)]))
 
     with_writer(work)
     assert list(BatchLedger.objects.order_by("batch").values_list("batch", flat=True)) == [
@@ -133,7 +142,7 @@ def test_a_ledger_that_cannot_be_pruned_takes_no_answer_from_the_batch_that_comm
     with connection.cursor() as cursor:
         cursor.execute(statements)
     try:
-        assert with_writer(lambda writer: writer.write(BATCHES_KEPT, [("/a", 1)])) == {"/a": 1}
+        assert with_writer(lambda writer: writer.write(BATCHES_KEPT, plain([("/a", 1)]))) == {"/a": 1}
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP FUNCTION refuse() CASCADE")
@@ -141,8 +150,8 @@ def test_a_ledger_that_cannot_be_pruned_takes_no_answer_from_the_batch_that_comm
 
 def test_ledger_rows_of_writers_long_gone_are_dropped_when_one_connects():
     old = BEFORE_MIDNIGHT - timedelta(days=30)
-    with_writer(lambda writer: writer.write(1, [("/a", 1)]), clock=lambda: old)
-    with_writer(lambda writer: writer.write(1, [("/a", 1)]), clock=lambda: BEFORE_MIDNIGHT)
+    with_writer(lambda writer: writer.write(1, plain([("/a", 1)])), clock=lambda: old)
+    with_writer(lambda writer: writer.write(1, plain([("/a", 1)])), clock=lambda: BEFORE_MIDNIGHT)
     assert [row.at for row in BatchLedger.objects.all()] == [BEFORE_MIDNIGHT]
 
 
@@ -155,7 +164,7 @@ def test_writers_on_overlapping_paths_neither_deadlock_nor_lose():
         await writer.connect()
         for number in range(1, 101):
             batch = [(path, draw.randint(1, 3)) for path in draw.sample(paths, 15)]
-            await writer.write(number, batch)
+            await writer.write(number, plain(batch))
             sent.update(dict(batch))
         await writer.close()
         return sent
@@ -173,8 +182,8 @@ def test_a_value_that_the_database_refuses_is_known_to_be_rolled_back():
 
     async def work(writer):
         with pytest.raises(BatchRefused, match="index row"):
-            await writer.write(1, [("/api/a", 1), (refused, 1)])
-        return await writer.write(2, [("/api/a", 1)])
+            await writer.write(1, plain([("/api/a", 1), (refused, 1)]))
+        return await writer.write(2, plain([("/api/a", 1)]))
 
     assert with_writer(work) == {"/api/a": 1}
     assert Counter.objects.get().hits == 1
@@ -182,12 +191,12 @@ def test_a_value_that_the_database_refuses_is_known_to_be_rolled_back():
 
 def test_a_missing_table_is_a_failure_that_may_pass():
     async def work(writer):
-        await writer.write(1, [("/a", 1)])
+        await writer.write(1, plain([("/a", 1)]))
         await rename("counters_hourlyhits", "mislaid")
         with pytest.raises(BatchFailed, match="does not exist"):
-            await writer.write(2, [("/a", 1)])
+            await writer.write(2, plain([("/a", 1)]))
         await rename("mislaid", "counters_hourlyhits")
-        return await writer.write(3, [("/a", 1)])
+        return await writer.write(3, plain([("/a", 1)]))
 
     async def rename(old: str, new: str) -> None:
         async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as other:
@@ -205,12 +214,12 @@ async def terminate_writers() -> None:
 
 def test_a_terminated_session_leaves_the_batch_in_doubt_and_the_writer_can_connect_again():
     async def work(writer):
-        await writer.write(1, [("/a", 1)])
+        await writer.write(1, plain([("/a", 1)]))
         await terminate_writers()
         with pytest.raises(ConnectionLost):
-            await writer.write(2, [("/a", 1)])
+            await writer.write(2, plain([("/a", 1)]))
         await writer.connect()
-        return await writer.write(2, [("/a", 1)])
+        return await writer.write(2, plain([("/a", 1)]))
 
     assert with_writer(work) == {"/a": 2}
 
@@ -246,7 +255,7 @@ def test_without_a_server_there_is_no_connection():
 
 
 def test_a_deadlock_with_another_transaction_is_a_conflict():
-    with_writer(lambda writer: writer.write(1, [("/a", 1), ("/b", 1)]))
+    with_writer(lambda writer: writer.write(1, plain([("/a", 1), ("/b", 1)])))
     first, second = sorted(["/a", "/b"], key=counter_id)
     took_second, done = threading.Event(), threading.Event()
 
@@ -270,8 +279,8 @@ def test_a_deadlock_with_another_transaction_is_a_conflict():
 
     async def work(writer):
         with pytest.raises(BatchConflict, match="deadlock"):
-            await writer.write(1, [("/a", 1), ("/b", 1)])
-        return await writer.write(1, [("/a", 1), ("/b", 1)])
+            await writer.write(1, plain([("/a", 1), ("/b", 1)]))
+        return await writer.write(1, plain([("/a", 1), ("/b", 1)]))
 
     try:
         assert with_writer(work) == {"/a": 2, "/b": 2}
@@ -282,7 +291,7 @@ def test_a_deadlock_with_another_transaction_is_a_conflict():
 
 def test_a_batch_of_megabytes_is_sent_whole():
     paths = [f"/api/{n:05}/{'x' * 2000}" for n in range(5000)]
-    totals = with_writer(lambda writer: writer.write(1, [(path, 1) for path in paths]))
+    totals = with_writer(lambda writer: writer.write(1, plain([(path, 1) for path in paths])))
     assert totals == dict.fromkeys(paths, 1)
 
 

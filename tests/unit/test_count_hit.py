@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from counters.dimensions import PLAIN, Origin
 from counters.hits import DatabaseRefused
 from counters.ingest.app import count_hit, is_counted
 from counters.ingest.recorder import DatabaseGone, QueueFull
@@ -18,7 +19,7 @@ class FakeRecorder:
         self.outcome = outcome
         self.recorded: list[str] = []
 
-    def record(self, path: str) -> asyncio.Future[int]:
+    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
         self.recorded.append(path)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if isinstance(self.outcome, Exception):
@@ -31,7 +32,7 @@ class FakeRecorder:
 class Refusing(FakeRecorder):
     """Takes in no hit at all."""
 
-    def record(self, path: str) -> asyncio.Future[int]:
+    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
         assert isinstance(self.outcome, Exception)
         raise self.outcome
 
@@ -42,7 +43,8 @@ async def ask(recorder: Any, path: bytes, method: str = "GET") -> tuple[int, dic
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await count_hit(recorder, {"type": "http", "method": method, "raw_path": path}, send)
+    scope = {"type": "http", "method": method, "raw_path": path, "headers": [], "client": ("192.0.2.1", 4711)}
+    await count_hit(recorder, lambda *_: PLAIN, scope, send)
     start, body = sent
     return start["status"], dict(start["headers"]), body["body"]
 

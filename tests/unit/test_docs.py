@@ -61,7 +61,10 @@ def test_the_settings_table_names_the_variables_that_are_read():
 
 @pytest.mark.parametrize("setting", conf.SETTINGS, ids=lambda setting: setting.name)
 def test_the_settings_table_has_default_and_meaning(setting):
-    assert table("Settings")[setting.name] == [f"`{setting.default}`", setting.help]
+    assert table("Settings")[setting.name] == [
+        "none" if setting.default == "" else f"`{setting.default}`",
+        setting.help,
+    ]
 
 
 def test_every_setting_of_the_app_is_listed_in_conf():

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from counters.dimensions import PLAIN
 from counters.hits import DatabaseRefused
 from counters.ingest.recorder import (
     BATCH_HITS,
@@ -48,16 +49,17 @@ class FakeWriter:
         self.connections += 1
 
     async def write(self, number, hits):
-        self.batches.append((number, dict(hits)))
+        hits = {path: len(origins) for path, origins in hits.items()}
+        self.batches.append((number, hits))
         self.begun.set()
         await self.gate.wait()
         if self.faults:
             raise self.faults.pop(0)
-        if self.poison & set(dict(hits)):
+        if self.poison & set(hits):
             raise BatchRefused("poison")
         if number not in self.committed:
-            self.totals.update(dict(hits))
-            self.committed[number] = {path: self.totals[path] for path, _ in hits}
+            self.totals.update(hits)
+            self.committed[number] = {path: self.totals[path] for path in hits}
         if self.lost_after_commit:
             self.lost_after_commit -= 1
             self.faults = self.faults_after_loss
@@ -90,7 +92,7 @@ async def outcomes(futures) -> list:
 
 async def test_each_hit_gets_its_own_place_in_the_order_of_coming():
     async with recording(FakeWriter()) as recorder:
-        futures = [recorder.record(path) for path in ("/a", "/b", "/a", "/a")]
+        futures = [recorder.record(path, PLAIN) for path in ("/a", "/b", "/a", "/a")]
         assert await outcomes(futures) == [1, 1, 2, 3]
 
 
@@ -98,9 +100,9 @@ async def test_hits_that_come_during_a_transaction_go_out_together_as_the_next()
     writer = FakeWriter()
     async with recording(writer) as recorder:
         writer.gate.clear()
-        first = recorder.record("/a")
+        first = recorder.record("/a", PLAIN)
         await writer.begun.wait()
-        rest = [recorder.record(path) for path in ("/a", "/b", "/a")]
+        rest = [recorder.record(path, PLAIN) for path in ("/a", "/b", "/a")]
         writer.gate.set()
         assert await outcomes([first, *rest]) == [1, 2, 1, 3]
     assert [hits for _, hits in writer.batches] == [{"/a": 1}, {"/a": 2, "/b": 1}]
@@ -110,7 +112,7 @@ async def test_no_hit_is_answered_before_the_commit():
     writer = FakeWriter()
     async with recording(writer) as recorder:
         writer.gate.clear()
-        future = recorder.record("/a")
+        future = recorder.record("/a", PLAIN)
         await writer.begun.wait()
         assert not future.done()
         writer.gate.set()
@@ -121,22 +123,22 @@ async def test_a_full_queue_refuses_at_once_and_takes_in_again_when_it_has_room(
     writer = FakeWriter()
     async with recording(writer, capacity=2) as recorder:
         writer.gate.clear()
-        under_way = recorder.record("/a")
+        under_way = recorder.record("/a", PLAIN)
         await writer.begun.wait()
-        waiting = [recorder.record("/a"), recorder.record("/b")]
+        waiting = [recorder.record("/a", PLAIN), recorder.record("/b", PLAIN)]
         assert not recorder.accepting
         with pytest.raises(QueueFull):
-            recorder.record("/c")
+            recorder.record("/c", PLAIN)
         writer.gate.set()
         assert await outcomes([under_way, *waiting]) == [1, 2, 1]
-        assert await recorder.record("/c") == 1
+        assert await recorder.record("/c", PLAIN) == 1
 
 
 async def test_a_client_that_leaves_does_not_unpick_its_batch():
     writer = FakeWriter()
     async with recording(writer) as recorder:
         writer.gate.clear()
-        stays, leaves, stays_too = (recorder.record("/a") for _ in range(3))
+        stays, leaves, stays_too = (recorder.record("/a", PLAIN) for _ in range(3))
         await writer.begun.wait()
         leaves.cancel()
         writer.gate.set()
@@ -148,7 +150,7 @@ async def test_only_the_hit_that_the_database_refuses_is_refused():
     writer = FakeWriter()
     writer.poison = {"/7"}
     async with recording(writer) as recorder:
-        answers = await outcomes([recorder.record(f"/{n}") for n in range(20)])
+        answers = await outcomes([recorder.record(f"/{n}", PLAIN) for n in range(20)])
     assert isinstance(answers.pop(7), DatabaseRefused)
     assert answers == [1] * 19
     assert writer.totals == {f"/{n}": 1 for n in range(20) if n != 7}
@@ -158,7 +160,7 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_under_its_number_and_
     writer = FakeWriter()
     writer.lost_after_commit = 3
     async with recording(writer) as recorder:
-        assert await outcomes([recorder.record("/a"), recorder.record("/a")]) == [1, 2]
+        assert await outcomes([recorder.record("/a", PLAIN), recorder.record("/a", PLAIN)]) == [1, 2]
     assert [number for number, _ in writer.batches] == [1, 1, 1, 1]
     assert writer.totals == {"/a": 2}
 
@@ -167,7 +169,7 @@ async def test_a_batch_in_conflict_is_sent_again():
     writer = FakeWriter()
     writer.faults = [BatchConflict("deadlock")] * 2
     async with recording(writer) as recorder:
-        assert await recorder.record("/a") == 1
+        assert await recorder.record("/a", PLAIN) == 1
 
 
 async def test_a_batch_that_stays_in_conflict_is_given_up():
@@ -175,8 +177,8 @@ async def test_a_batch_that_stays_in_conflict_is_given_up():
     writer.faults = [BatchConflict("deadlock")] * 5
     async with recording(writer) as recorder:
         with pytest.raises(DatabaseFailed):
-            await recorder.record("/a")
-        assert await recorder.record("/a") == 1
+            await recorder.record("/a", PLAIN)
+        assert await recorder.record("/a", PLAIN) == 1
 
 
 async def test_what_the_database_could_not_commit_fails_and_the_next_batch_is_tried():
@@ -184,8 +186,8 @@ async def test_what_the_database_could_not_commit_fails_and_the_next_batch_is_tr
     writer.faults = [BatchFailed("disk full")]
     async with recording(writer) as recorder:
         with pytest.raises(DatabaseFailed):
-            await recorder.record("/a")
-        assert await recorder.record("/a") == 1
+            await recorder.record("/a", PLAIN)
+        assert await recorder.record("/a", PLAIN) == 1
 
 
 @pytest.mark.parametrize("error", [BatchFailed("disk full"), BatchRefused("refused now")])
@@ -193,9 +195,9 @@ async def test_a_batch_that_fails_after_its_answer_was_lost_is_not_said_to_be_un
     writer = FakeWriter()
     async with recording(writer) as recorder:
         writer.lost_after_commit, writer.faults_after_loss = 1, [error]
-        futures = [recorder.record("/a"), recorder.record("/b")]
+        futures = [recorder.record("/a", PLAIN), recorder.record("/b", PLAIN)]
         assert list(map(type, await outcomes(futures))) == [InDoubt, InDoubt]
-        assert await recorder.record("/a") == 2
+        assert await recorder.record("/a", PLAIN) == 2
     assert writer.totals == {"/a": 2, "/b": 1}
 
 
@@ -204,8 +206,8 @@ async def test_an_unexpected_error_fails_its_batch_and_not_the_recorder():
     writer.faults = [RuntimeError("a bug")]
     async with recording(writer) as recorder:
         with pytest.raises(InDoubt):
-            await recorder.record("/a")
-        assert await recorder.record("/a") == 1
+            await recorder.record("/a", PLAIN)
+        assert await recorder.record("/a", PLAIN) == 1
 
 
 async def test_without_a_database_hits_are_refused_until_it_is_there():
@@ -213,28 +215,28 @@ async def test_without_a_database_hits_are_refused_until_it_is_there():
     writer.reachable.clear()
     async with recording(writer) as recorder:
         with pytest.raises(DatabaseGone):
-            recorder.record("/a")
+            recorder.record("/a", PLAIN)
         writer.reachable.set()
         await until(lambda: recorder.accepting)
-        assert await recorder.record("/a") == 1
+        assert await recorder.record("/a", PLAIN) == 1
 
 
 async def test_a_database_that_goes_leaves_nobody_waiting_and_settles_the_batch_when_it_returns():
     writer = FakeWriter()
     async with recording(writer) as recorder:
         writer.gate.clear()
-        in_doubt = recorder.record("/a")
+        in_doubt = recorder.record("/a", PLAIN)
         await writer.begun.wait()
-        queued = recorder.record("/b")
+        queued = recorder.record("/b", PLAIN)
         writer.faults = [ConnectionLost("gone")]
         writer.reachable.clear()
         writer.gate.set()
         assert list(map(type, await outcomes([in_doubt, queued]))) == [InDoubt, DatabaseGone]
         with pytest.raises(DatabaseGone):
-            recorder.record("/c")
+            recorder.record("/c", PLAIN)
         writer.reachable.set()
         await until(lambda: recorder.accepting)
-        assert await recorder.record("/a") == 2
+        assert await recorder.record("/a", PLAIN) == 2
     assert writer.totals == {"/a": 2}
 
 
@@ -242,14 +244,14 @@ async def test_a_database_that_hangs_is_not_waited_for_beyond_patience():
     writer = FakeWriter()
     async with recording(writer, patience=0.01) as recorder:
         writer.gate.clear()
-        hanging = recorder.record("/a")
+        hanging = recorder.record("/a", PLAIN)
         await writer.begun.wait()
-        queued = recorder.record("/b")
+        queued = recorder.record("/b", PLAIN)
         assert list(map(type, await outcomes([hanging, queued]))) == [InDoubt, DatabaseGone]
         assert not recorder.accepting
         writer.gate.set()
         await until(lambda: recorder.accepting)
-        assert await recorder.record("/a") == 2
+        assert await recorder.record("/a", PLAIN) == 2
 
 
 async def test_closing_writes_what_waits_and_refuses_what_comes():
@@ -257,13 +259,13 @@ async def test_closing_writes_what_waits_and_refuses_what_comes():
     recorder = Recorder(writer)
     await recorder.start()
     writer.gate.clear()
-    futures = [recorder.record("/a")]
+    futures = [recorder.record("/a", PLAIN)]
     await writer.begun.wait()
-    futures.append(recorder.record("/a"))
+    futures.append(recorder.record("/a", PLAIN))
     closing = asyncio.create_task(recorder.close())
     await asyncio.sleep(0)
     with pytest.raises(Closing):
-        recorder.record("/a")
+        recorder.record("/a", PLAIN)
     writer.gate.set()
     await closing
     assert await outcomes(futures) == [1, 2]
@@ -283,9 +285,9 @@ async def test_a_long_queue_goes_out_in_batches_of_bounded_size_first_come_first
     writer = FakeWriter()
     async with recording(writer, capacity=3 * BATCH_HITS) as recorder:
         writer.gate.clear()
-        first = recorder.record("/first")
+        first = recorder.record("/first", PLAIN)
         await writer.begun.wait()
-        futures = [recorder.record(f"/{n}") for n in range(2 * BATCH_HITS + 10)]
+        futures = [recorder.record(f"/{n}", PLAIN) for n in range(2 * BATCH_HITS + 10)]
         writer.gate.set()
         await outcomes([first, *futures])
     sizes = [sum(hits.values()) for _, hits in writer.batches]
@@ -304,7 +306,9 @@ async def test_random_faults_never_lose_or_double_an_answered_hit():
             writer.lost_after_commit = draw.choice([0, 0, 0, 1, 2])
             writer.faults = draw.choice([[], [], [ConnectionLost("x")], [BatchConflict("x"), ConnectionLost("y")]])
             paths = draw.choices(["/a", "/b", "/c"], k=draw.randint(1, 9))
-            for path, place in zip(paths, await outcomes([recorder.record(path) for path in paths]), strict=True):
+            for path, place in zip(
+                paths, await outcomes([recorder.record(path, PLAIN) for path in paths]), strict=True
+            ):
                 places[path].append(place)
     assert {path: sorted(seen) for path, seen in places.items()} == {
         path: list(range(1, total + 1)) for path, total in writer.totals.items()

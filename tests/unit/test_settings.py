@@ -1,5 +1,6 @@
 """Configuration: every malformed value stops the start with one sentence that names it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from counters import conf
 from tests.service import PROJECT
+from tests.unit.test_countries import country_file
 
 
 def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +43,21 @@ def value(tmp_path: Path, name: str, **environment: str) -> str:
         ("HITCOUNTER_OPEN", "perhaps"),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("DATABASE_URL", "nonsense"),
-        *((setting.name, bad) for setting in conf.SETTINGS for bad in ("x", "1.5", "-1", str(setting.greatest + 1))),
+        *((setting.name, bad) for setting in conf.NUMBERS for bad in ("x", "1.5", "-1", str(setting.greatest + 1))),
+        ("HITCOUNTER_CONSUMER_HEADER", "X Consumer"),
+        ("HITCOUNTER_CONSUMER_HEADER", "X-Consumer:"),
+        ("HITCOUNTER_CONSUMER_HEADER", "X-Verbraucher-Ä"),
+        ("HITCOUNTER_COUNTRY_HEADER", '"'),
+        ("HITCOUNTER_FORWARDED_HEADER", "X-Real-IP"),
+        ("HITCOUNTER_TRUSTED_PROXIES", "-1"),
+        ("HITCOUNTER_TRUSTED_PROXIES", "100"),
+        ("HITCOUNTER_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("HITCOUNTER_TRUSTED_PROXIES", "127.0.0.1,"),
+        ("HITCOUNTER_TRUSTED_PROXIES", "proxy.example"),
+        ("HITCOUNTER_GEOIP_DATABASE", "nowhere.mmdb"),
+        ("HITCOUNTER_GEOIP_DATABASE", "counters"),
+        ("HITCOUNTER_GEOIP_DATABASE", "README.md"),
+        ("HITCOUNTER_KEEP_HOURS_DAYS", "29"),
     ],
 )
 def test_a_malformed_value_stops_the_start_in_one_sentence_that_names_it(tmp_path: Path, name: str, bad: str):
@@ -95,3 +111,25 @@ def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: P
 def test_a_secret_key_from_the_environment_is_taken_as_it_is(tmp_path: Path):
     assert value(tmp_path, "SECRET_KEY", HITCOUNTER_SECRET_KEY="from outside") == "from outside"
     assert not (tmp_path / "secret-key").exists()
+
+
+def test_hourly_figures_are_not_kept_for_fewer_days_than_hit_rows(tmp_path: Path):
+    done = run(tmp_path, "check", HITCOUNTER_KEEP_HITS_DAYS="401")
+    assert done.returncode != 0
+    assert "HITCOUNTER_KEEP_HOURS_DAYS" in done.stderr
+    assert "401" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_empty_forwarded_header_is_the_default(tmp_path: Path):
+    assert value(tmp_path, "HITCOUNTER_FORWARDED_HEADER", HITCOUNTER_FORWARDED_HEADER="") == "X-Forwarded-For"
+
+
+def test_no_consumer_is_read_when_its_header_is_set_to_nothing(tmp_path: Path):
+    assert value(tmp_path, "HITCOUNTER_CONSUMER_HEADER", HITCOUNTER_CONSUMER_HEADER="") == ""
+
+
+def test_a_database_of_countries_is_found_beside_manage_py(tmp_path: Path):
+    file = country_file(tmp_path / "countries.mmdb", {"203.0.113.0/24": {"country": {"iso_code": "DE"}}})
+    relative = os.path.relpath(file, PROJECT)
+    assert Path(value(tmp_path, "HITCOUNTER_GEOIP_DATABASE", HITCOUNTER_GEOIP_DATABASE=relative)).samefile(file)

@@ -1,0 +1,176 @@
+"""The REST API described (OpenAPI 3.1) at /schema/, and a page to read and try it at /docs/."""
+
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.renderers import OpenApiJsonRenderer2
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from counters.api import answers
+from counters.api.formats import ErrorsInJSON
+from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES
+
+JSON = "application/json"
+PROBLEM = {
+    "type": "object",
+    "properties": {"detail": {"type": "string"}},
+    "required": ["detail"],
+    "additionalProperties": False,
+}
+#: What is wrong with each parameter, or with the request as a whole.
+BAD_REQUEST = {
+    "anyOf": [
+        PROBLEM,
+        {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}, "minProperties": 1},
+    ]
+}
+
+
+def problems(*statuses: int) -> dict[Any, OpenApiResponse]:
+    """The error answers with these statuses, as drf-spectacular takes them."""
+    return {
+        (status, JSON): OpenApiResponse(BAD_REQUEST if status == 400 else PROBLEM, description=_MEANINGS[status])
+        for status in statuses
+    }
+
+
+_MEANINGS = {
+    400: "A parameter is unknown, given twice or out of range",
+    401: "Statistics are not open, and no user is named",
+    403: "Statistics are not open to this user",
+    404: "There is no such thing",
+    406: "Nothing that Accept asks for",
+    409: "Another load test is running",
+    414: "The path is longer than 2,048 bytes; in plain text: the address is longer than the web server takes",
+    422: "What is kept of the period cannot answer the question",
+    503: "The database is away or behind; Retry-After says when to ask again",
+}
+
+
+class StatisticsSchema(AutoSchema):
+    """Describes a view of counters.api.statistics by its `query` and its `row` or `object`."""
+
+    def get_operation_id(self) -> str:
+        return "_".join(self._tokenize_path())
+
+    def get_override_parameters(self) -> list[Any]:
+        etag = OpenApiParameter(
+            "ETag", location="header", response=[200, 304], description="where the period is over: for If-None-Match"
+        )
+        view: Any = self.view
+        return [*view.path_parameters, view.query, etag, *([_LINK] if view.is_list else [])]
+
+    def get_response_serializers(self) -> Any:
+        view: Any = self.view
+        found: dict[Any, Any] = {(200, JSON): view.answered(many=True) if view.is_list else view.answered}
+        if view.is_list:
+            found |= {(200, "text/csv"): str, (200, "application/x-ndjson"): str}
+        found[414, "text/plain"] = OpenApiResponse(str, description=_MEANINGS[414])
+        found[304] = OpenApiResponse(description="The answer that has this ETag still holds")
+        return found | problems(400, 401, 403, 404, 406, 422, 503)
+
+
+_LINK = OpenApiParameter(
+    "Link", location="header", response=[200], description='the next page: <address>; rel="next" (RFC 8288)'
+)
+
+LOAD_TEST = extend_schema(
+    operation_id="load_test",
+    request=None,
+    parameters=[
+        OpenApiParameter(
+            "requests",
+            {"type": "integer", "minimum": 1, "maximum": settings.HITCOUNTER_MAX_LOADTEST},
+            "path",
+            description="how many requests to send",
+        )
+    ],
+    responses={200: answers.LoadTestReport} | problems(400, 401, 403, 404, 406, 409, 503),
+)
+
+
+def add_plain_views(result: dict[str, Any], **context: Any) -> dict[str, Any]:
+    """Postprocessing hook of drf-spectacular: what is not answered by a view of Django REST framework."""
+    result["paths"] |= {
+        f"{COUNTED_PREFIX}{{path}}": {"get": _COUNT_HIT},
+        "/healthz/live": {"get": _health("live", "Whether this process answers.")},
+        "/healthz/ready": {"get": _health("ready", "Whether a hit that comes now would be counted.", 503)},
+    }
+    return result
+
+
+def _plain(operation: str, description: str, answer: dict[str, Any], *statuses: int) -> dict[str, Any]:
+    """An operation that anybody may ask for, with the statuses of its errors."""
+    answered = {"description": "", "content": {JSON: {"schema": _exactly(answer)}}}
+    return {
+        "operationId": operation,
+        "description": description,
+        "tags": [operation.partition("_")[0]],
+        "security": [{}],
+        "responses": {"200": answered} | {str(status): _problem(status) for status in statuses},
+    }
+
+
+def _problem(status: int) -> dict[str, Any]:
+    content: dict[str, Any] = {JSON: {"schema": BAD_REQUEST if status == 400 else PROBLEM}}
+    if status == 414:
+        content["text/plain"] = {"schema": {"type": "string"}}
+    return {"description": _MEANINGS[status], "content": content}
+
+
+def _exactly(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _health(name: str, description: str, *statuses: int) -> dict[str, Any]:
+    return _plain(f"healthz_{name}", description, {"status": {"const": name}}, 400, *statuses)
+
+
+_COUNT_HIT = _plain(
+    "api_count",
+    "Counts one hit of this path, everything after the host and before the query, byte for byte as it was sent.",
+    {"path": {"type": "string"}, "count": {"type": "integer", "minimum": 1, "description": "this hit's own place"}},
+    400,
+    414,
+    503,
+) | {
+    "parameters": [
+        {
+            "name": "path",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": MAX_PATH_BYTES - len(COUNTED_PREFIX)},
+            "example": "hello/world/",
+        }
+    ]
+}
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The whole description, which is the same for everybody; made once."""
+    made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return made
+
+
+class Schema(ErrorsInJSON):
+    """The description as JSON."""
+
+    http_method_names = ["get", "head"]
+    renderer_classes = [OpenApiJsonRenderer2]
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> Response:
+        return Response(schema())
+
+
+class Docs(ErrorsInJSON, SpectacularSwaggerSplitView):
+    """The page: Swagger UI, whose files come from this service, and whose script is not in the page."""
+
+    http_method_names = ["get", "head"]

@@ -1,0 +1,29 @@
+"""Do the housekeeping that the running service does every minute."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management import BaseCommand, CommandError
+
+from counters import hits
+from counters.maintenance import MaintenanceBusy, maintain
+
+
+class Command(BaseCommand):
+    help = (
+        "Make day partitions ahead, roll up the days that are over, and drop what need not be kept longer "
+        "(HITCOUNTER_KEEP_HITS_DAYS, HITCOUNTER_KEEP_HOURS_DAYS). The running service does the same every minute; "
+        "done twice, or cut short and done again, it comes to the same."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            for done in maintain(
+                hits.now(),
+                keep_hits_days=settings.HITCOUNTER_KEEP_HITS_DAYS,
+                keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
+            ):
+                self.stdout.write(done)
+        except MaintenanceBusy as error:
+            raise CommandError(f"{error} Try again later.") from None
+        self.stdout.write("All is done that is due.")

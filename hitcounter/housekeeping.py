@@ -1,0 +1,66 @@
+"""The running service's own maintenance: every minute, in a thread of whichever worker gets the lock."""
+
+import asyncio
+import logging
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from psycopg import Connection
+
+from counters import hits
+from counters.maintenance import MaintenanceBusy, maintain
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 60
+
+
+class Housekeeping:
+    """Does `manage.py maintain`'s work again and again until it is closed; it gives way to another that does it."""
+
+    def __init__(self) -> None:
+        self._stopped = asyncio.Event()
+        self._connection: Connection | None = None  # while it is at work
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop; what is under way is cancelled, and done the next time."""
+        self._stopped.set()
+        if self._connection:
+            await asyncio.to_thread(self._connection.cancel_safe)
+        if self._task:
+            await self._task
+
+    async def _run(self) -> None:
+        while not self._stopped.is_set():
+            await asyncio.to_thread(self._maintain)
+            try:
+                await asyncio.wait_for(self._stopped.wait(), EVERY_SECONDS)
+            except TimeoutError:
+                continue
+
+    def _maintain(self) -> None:
+        try:
+            connection.ensure_connection()
+            self._connection = connection.connection
+            for done in maintain(
+                hits.now(),
+                keep_hits_days=settings.HITCOUNTER_KEEP_HITS_DAYS,
+                keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
+            ):
+                logger.info(done)
+                if self._stopped.is_set():
+                    return
+        except MaintenanceBusy:
+            return
+        except DatabaseError as error:
+            if not self._stopped.is_set():
+                logger.warning("Maintenance was cut short, and is tried again: %s", " ".join(str(error).split()))
+        except Exception:
+            logger.exception("Maintenance failed in a way that is not foreseen; it is tried again")
+        finally:
+            self._connection = None
+            connection.close()

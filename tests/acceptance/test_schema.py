@@ -1,0 +1,89 @@
+"""The running service against its own description: requests drawn from it, good and bad (https://schemathesis.io)."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from counters.api.schema import schema
+from tests.service import Service
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+# Drawn from a pattern alone, hardly any two dates are a period, and no name is that of a time zone.
+LIKELY = {
+    "from": ["0001-01-01", "2026-03-29", "2026-03-29T02:30", "1970-01-01T00:00:00Z", "9999-12-30"],
+    "to": ["2026-10-25", "2026-10-25T02:30+01:00", "2030-01-01", "9999-12-31", "9999-12-31T23:59:59.999999"],
+    "tz": ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Apia", "Australia/Lord_Howe"],
+    "prefix": ["/", "/api/", "/api/schema/"],
+    "path": ["/api/schema/a", "/"],
+    "consumer": ["acme", ""],
+    "cursor": ["WzEsICIvYXBpL3NjaGVtYS9hIl0=", "2"],
+}
+MOST_LOAD = 20
+LONGEST = 200
+
+
+def described(generation: list[GenerationMode], *, load_test: bool) -> Any:
+    """The service's description, with values that are likelier to be answered, and load tests that end soon."""
+    raw = deepcopy(schema())
+    for path in raw["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", []):
+                narrow(parameter)
+    loaded = schemathesis.openapi.from_dict(raw)
+    loaded.config.generation.update(modes=generation, with_security_parameters=False)
+    return loaded.include(path_regex="^/test/") if load_test else loaded.exclude(path_regex="^/test/")
+
+
+def narrow(parameter: dict[str, Any]) -> None:
+    if parameter["name"] == "requests":
+        parameter["schema"]["maximum"] = MOST_LOAD
+    if parameter["schema"].get("maxLength", 0) > LONGEST and parameter["in"] == "query":
+        parameter["schema"]["maxLength"] = LONGEST  # ten filters of the greatest length are no address any more
+    if parameter["in"] == "query" and parameter["name"] in LIKELY:
+        parameter["schema"] = {"anyOf": [parameter["schema"], {"enum": LIKELY[parameter["name"]]}]}
+
+
+answers = described([GenerationMode.POSITIVE, GenerationMode.NEGATIVE], load_test=False)
+load_tests = described([GenerationMode.POSITIVE], load_test=True)
+unhurried = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def asked(service: Service) -> Service:
+    """The service with some hits."""
+    for path in ("a", "a", "b/c", "b/d"):
+        service.get(f"/api/schema/{path}", headers={"X-Consumer": "acme", "User-Agent": "curl/8.0"}).raise_for_status()
+    return service
+
+
+def test_the_service_gives_this_description(service: Service):
+    assert service.get("/schema/").json() == schema()
+
+
+@answers.parametrize()
+@settings(unhurried, max_examples=40)
+def test_every_answer_is_one_that_is_described(case: Any, asked: Service):
+    case.call_and_validate(base_url=asked.url, checks=CHECKS, timeout=30)
+
+
+@load_tests.parametrize()
+@settings(unhurried, max_examples=3)
+def test_a_load_test_answers_as_described(case: Any, asked: Service):
+    case.call_and_validate(base_url=asked.url, checks=CHECKS, timeout=30)
