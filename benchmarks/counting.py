@@ -1,6 +1,6 @@
 """How fast hits are counted, as a share of what the server does without counting them.
 
-    python -m benchmarks.counting [--seconds 4] [--rounds 5] [--connections 32 64 256]
+    python -m benchmarks.counting [--seconds 4] [--rounds 5] [--connections 32 64 256] [--requests visitors.lua]
 
 Starts this service on a fresh private PostgreSQL and, under the same gunicorn settings, an ASGI application that does
 nothing; drives both with wrk, a round of one after a round of the other, and prints medians and their ratio. Every
@@ -34,8 +34,8 @@ class Round(NamedTuple):
     refused: int
 
 
-def drive(url: str, connections: int, seconds: int) -> Round:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", "benchmarks/mix.lua", url]
+def drive(url: str, connections: int, seconds: int, script: str) -> Round:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", f"benchmarks/{script}", url]
     printed = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
     return Round(
@@ -63,12 +63,12 @@ def median(rounds: list[Round], field: str) -> float:
     return float(statistics.median(getattr(one, field) for one in rounds))
 
 
-def compare(service: Service, empty: Service, connections: int, rounds: int, seconds: int) -> None:
+def compare(service: Service, empty: Service, connections: int, rounds: int, seconds: int, script: str) -> None:
     """Print one line for this number of connections; the first round of each only warms up."""
     seen: dict[str, list[Round]] = {"service": [], "empty": []}
     for number in range(rounds + 1):
         for name, server in (("empty", empty), ("service", service)):
-            result = drive(server.url, connections, seconds if number else 1)
+            result = drive(server.url, connections, seconds if number else 1, script)
             if number:
                 seen[name].append(result)
     ratios = [one.rate / other.rate for one, other in zip(seen["service"], seen["empty"], strict=True)]
@@ -87,12 +87,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4, help="of each round")
     parser.add_argument("--rounds", type=int, default=5, help="of each server, alternating")
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 64, 256])
+    parser.add_argument("--requests", default="visitors.lua", help="wrk's script: mix.lua sends the paths alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=PROJECT, prefix=".benchmark-") as scratch:
         unused = "postgresql://unused"
-        with Service(Path(scratch)) as service, Empty(Path(scratch), DATABASE_URL=unused) as empty:
+        service = Service(Path(scratch), HITCOUNTER_TRUSTED_PROXIES="127.0.0.1")
+        with service, Empty(Path(scratch), DATABASE_URL=unused) as empty:
             for connections in options.connections:
-                compare(service, empty, connections, options.rounds, options.seconds)
+                compare(service, empty, connections, options.rounds, options.seconds, options.requests)
 
 
 if __name__ == "__main__":

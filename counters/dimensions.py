@@ -39,7 +39,7 @@ class Dimensions(NamedTuple):
 class Origin:
     """Where a hit comes from: its dimensions, and its visitor's identity. Like requests share one of these."""
 
-    __slots__ = ("dimensions", "id", "identity")
+    __slots__ = ("dimensions", "id", "identity", "written")
 
     def __init__(self, dimensions: Dimensions, identity: bytes | None = None) -> None:
         #: The dimensions' key, worked out once.
@@ -48,6 +48,8 @@ class Origin:
         #: What tells visitors apart, such as address and user agent; None for one who must not be, or cannot be,
         #: identified. It is kept in memory alone: what is written is its `visitor`.
         self.identity = identity
+        #: What a writer has worked out for a day, and that day's own object, so that it need not do so for each hit.
+        self.written: tuple[object, str, str] | None = None
 
 
 def visitor(origin: Origin, salt: bytes) -> int | None:

@@ -55,10 +55,13 @@ class Day:
         self.known: set[int] = set()
         self._salt = salt
 
-    def visitor(self, origin: Origin) -> str:
-        """The number that this origin's visitor goes by, as text; empty when they are not identified."""
-        number = visitor(origin, self._salt)
-        return "" if number is None else str(number)
+    def written(self, origin: Origin) -> tuple[object, str, str]:
+        """This day, and as text the key of the dimensions and the visitor's number, empty when not identified."""
+        written = origin.written
+        if written is None or written[0] is not self:
+            number = visitor(origin, self._salt)
+            written = origin.written = (self, str(origin.id), "" if number is None else str(number))
+        return written
 
     def unknown(self, like: Iterable[LikeHits]) -> dict[int, Dimensions]:
         """The combinations that may not have been written on this day, by their keys."""
@@ -117,6 +120,7 @@ class PostgresWriter:
         today = await self._day(session, at.date())
         rows = sorted(zip(counter_ids(list(hits)), hits.items(), strict=True), key=itemgetter(0))
         like = [(key, origin, n) for key, (_, origins) in rows for origin, n in _counted(origins)]
+        written = [today.written(origin) for _, origin, _ in like]
         new = today.unknown(like)
         parameters = [
             # Joined strings that SQL splits: building arrays in Python costs more than PostgreSQL's work.
@@ -124,10 +128,10 @@ class PostgresWriter:
             "\n".join([path for _, (path, _) in rows]).encode(),
             "\n".join([str(len(origins)) for _, (_, origins) in rows]).encode(),
             "\n".join([key for key, _, _ in like]).encode(),
-            "\n".join([str(origin.id) for _, origin, _ in like]).encode(),
-            "\n".join([today.visitor(origin) for _, origin, _ in like]).encode(),
+            "\n".join([dimensions for _, dimensions, _ in written]).encode(),
+            "\n".join([visitor for _, _, visitor in written]).encode(),
             "\n".join([str(n) for _, _, n in like]).encode(),
-            json.dumps([{"id": id, **dimensions._asdict()} for id, dimensions in new.items()]).encode(),
+            _as_json(new) if new else b"[]",
             _text(at),
             _text(hour_of(at)),
             self._id,
@@ -162,6 +166,10 @@ async def _forget(session: Session, statement: bytes, parameters: Sequence[bytes
         await session.execute(statement, parameters)
     except psycopg.Error as error:
         logger.warning("The ledger was not pruned: %s", _sentence(error))
+
+
+def _as_json(new: Mapping[int, Dimensions]) -> bytes:
+    return json.dumps([{"id": id, **dimensions._asdict()} for id, dimensions in new.items()]).encode()
 
 
 def _counted(origins: Sequence[Origin]) -> Iterable[tuple[Origin, int]]:
