@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+#: An IPv6 address with brackets, zone and port is shorter.
+LONGEST_ADDRESS = 128
 
 # An address as proxies write it: in brackets or with four parts it may have a port, which may be obfuscated (RFC 7239
 # section 6.2); an IPv6 address without brackets has none.
@@ -69,7 +73,12 @@ def parse_address(text: str) -> Address | None:
 
     An IPv4 address mapped into IPv6 is the IPv4 address that it stands for.
     """
-    node = _NODE.fullmatch(text.strip())
+    return _parse(text.strip()) if len(text) <= LONGEST_ADDRESS else None
+
+
+@lru_cache(10_000)  # a proxy's own address comes with each of its requests
+def _parse(text: str) -> Address | None:
+    node = _NODE.fullmatch(text)
     if not node:
         return None
     try:

@@ -1,5 +1,6 @@
 """What is known about a hit besides its path and time: its dimensions, and what tells its visitor apart. Pure."""
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -32,8 +33,13 @@ class Dimensions(NamedTuple):
     @property
     def id(self) -> int:
         """The key of this combination: BLAKE2b (RFC 7693) of its values, cut to 64 bits, as a signed number."""
-        values = _BETWEEN_VALUES.join("" if value is None else str(value) for value in self)
-        return int.from_bytes(blake2b(values.encode(), digest_size=_ID_BYTES).digest(), signed=True)
+        return _key(self)
+
+
+@lru_cache(10_000)  # many visitors share a combination
+def _key(dimensions: Dimensions) -> int:
+    values = _BETWEEN_VALUES.join("" if value is None else str(value) for value in dimensions)
+    return int.from_bytes(blake2b(values.encode(), digest_size=_ID_BYTES).digest(), signed=True)
 
 
 class Origin:

@@ -247,10 +247,15 @@ def _drop_hours(before: date) -> Iterator[str]:
     """Drop the hourly figures of days that need not be kept and have been rolled up, the oldest first."""
     for day in sorted(_up_to_date()):
         if kept_since(Retention.What.HOURS) <= day < min(before, kept_since(Retention.What.HITS)):
-            with transaction.atomic():
-                _delete_hours(day)
-                _keep(Retention.What.HOURS, day + days.ONE_DAY)
+            if not _waited(_drop_hours_of, day):
+                return
             yield f"Dropped the hourly figures of {day}."
+
+
+def _drop_hours_of(day: date) -> None:
+    with transaction.atomic():
+        _delete_hours(day)
+        _keep(Retention.What.HOURS, day + days.ONE_DAY)
 
 
 def _delete_hours(day: date) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from psycopg import Connection
+from psycopg import Connection, Error
 
 from counters import hits
 from counters.maintenance import MaintenanceBusy, maintain
@@ -13,6 +14,10 @@ from counters.maintenance import MaintenanceBusy, maintain
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60
+#: A cancellation that comes between two statements stops neither: until the work is over, it is asked for again.
+CANCEL_AGAIN_SECONDS = 0.2
+#: A server that has vanished does not answer a cancellation, and must not hold up the end.
+CANCEL_SECONDS = 1
 
 
 class Housekeeping:
@@ -29,10 +34,10 @@ class Housekeeping:
     async def close(self) -> None:
         """Stop; what is under way is cancelled, and done the next time."""
         self._stopped.set()
-        if self._connection:
-            await asyncio.to_thread(self._connection.cancel_safe)
-        if self._task:
-            await self._task
+        while self._task and not self._task.done():
+            if self._connection:
+                await asyncio.to_thread(_cancel, self._connection)
+            await asyncio.wait([self._task], timeout=CANCEL_AGAIN_SECONDS)
 
     async def _run(self) -> None:
         while not self._stopped.is_set():
@@ -64,3 +69,8 @@ class Housekeeping:
         finally:
             self._connection = None
             connection.close()
+
+
+def _cancel(session: Connection) -> None:
+    with suppress(Error):  # the server is gone, or the session: then so is the statement
+        session.cancel_safe(timeout=CANCEL_SECONDS)

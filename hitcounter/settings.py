@@ -207,6 +207,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "counters": {"level": "INFO"},
+        "hitcounter": {"level": "INFO"},
         # A wrong Host header is the sender's mistake, answered 400: nobody has to be woken for it.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR", "filters": ["failed"]},

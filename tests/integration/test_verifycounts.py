@@ -1,24 +1,30 @@
-"""`manage.py verifycounts`: counter = sum of the hour buckets = sum of the hit rows, for every path."""
+"""`manage.py verifycounts`: counter = hour buckets = hit rows = days rolled up, for every path and for all of them."""
 
 import asyncio
 import io
 import threading
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import F
 
 from counters.books import Verdict, verify
-from counters.dimensions import PLAIN
+from counters.dimensions import PLAIN, ROLLED_UP, Dimensions, Origin
 from counters.hits import counter_id
 from counters.ingest.writer import PostgresWriter
-from counters.models import Counter, Hit, HourlyHits
+from counters.maintenance import maintain
+from counters.models import Counter, DailyHits, DailyPaths, Hit, HourlyHits, LateDay, RolledDay, Rollup
 from hitcounter.asgi import conninfo
+from tests.oracle import drop_days
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 HOUR = NOON.replace(minute=0)
+DAY = timedelta(days=1)
+GERMAN = Origin(Dimensions("GET", country="DE"), b"ann")
 STRAY = UUID(int=7)
 
 one_transaction = pytest.mark.django_db
@@ -154,3 +160,130 @@ def test_hits_that_arrive_meanwhile_raise_no_false_alarm():
         done.set()
         checker.join(30)
     assert len(checks) > 1 and set(checks) == {0}
+
+
+# Rolled up
+
+
+@pytest.fixture
+def rolled_up(tables: Callable[[], None]) -> Iterator[Callable[..., None]]:
+    """Two days that are rolled up: 5 hits of /api/a/ on the first, 2 of /api/b/ on both; call it to maintain again."""
+
+    def maintain_again(keep_hits_days: int = 30, keep_hours_days: int = 400) -> None:
+        list(maintain(NOON + 2 * DAY, keep_hits_days=keep_hits_days, keep_hours_days=keep_hours_days))
+
+    drop_days()
+    Counter.objects.increment("/api/a/", 5, origin=GERMAN, at=NOON)
+    for at in (NOON, NOON + DAY):
+        Counter.objects.increment("/api/b/", 2, at=at)
+    maintain_again()
+    yield maintain_again
+    drop_days()
+
+
+def rollup(dimension, grain, start):
+    return Rollup.objects.filter(dimension=dimension, grain=grain, start=start)
+
+
+def day_too_high():
+    rollup("", "day", NOON.replace(hour=0, minute=0)).update(hits=F("hits") + 1_000)
+
+
+def day_gone():
+    rollup("", "day", NOON.replace(hour=0, minute=0)).delete()
+
+
+def hour_too_low():
+    rollup("", "hour", HOUR + DAY).update(hits=1)
+
+
+def country_of_a_day_too_low():
+    rollup("country", "day", NOON.replace(hour=0, minute=0)).filter(value="DE").update(hits=4)
+
+
+def country_of_an_hour_gone():
+    rollup("country", "hour", HOUR).filter(value="").delete()
+
+
+def paths_too_many():
+    DailyPaths.objects.filter(day=NOON.date(), audience="all").update(paths=9)
+
+
+def paths_gone():
+    DailyPaths.objects.filter(day=NOON.date()).delete()
+
+
+def test_each_kind_of_rollup_that_differs_is_shown_with_its_figures(rolled_up):
+    for spoil, line in (
+        (day_too_high, "2026-03-01, hits by the day: 1,007 rolled up, 7 in the days of the paths"),
+        (day_gone, "2026-03-01, hits by the day: 0 rolled up, 7 in the days of the paths"),
+        (hour_too_low, "2026-03-02, hits by the hour: 1 rolled up, 2 in the days of the paths"),
+        (country_of_a_day_too_low, "2026-03-01, hits by the day by country: 6 rolled up, 7 in the days of the paths"),
+        (country_of_an_hour_gone, "2026-03-01, hits by the hour by country: 5 rolled up, 7 in the days of the paths"),
+        (paths_too_many, "2026-03-01, paths: 9 rolled up, 2 in the days of the paths"),
+        (paths_gone, "2026-03-01, paths: 0 rolled up, 2 in the days of the paths"),
+    ):
+        with transaction.atomic():
+            spoil()
+            assert run() == (1, [line, "Rolled up of all paths, 1 figure differs."])
+            transaction.set_rollback(True)
+    assert run() == (0, ["2 paths checked: the books balance."])
+
+
+@pytest.mark.parametrize(
+    ("hits", "too_few", "path"),
+    [
+        (1, 4, "/api/a/: counter 5, hourly 5, hit rows 5, daily 1"),
+        (None, 5, "/api/a/: counter 5, hourly 5, hit rows 5, daily none"),
+    ],
+)
+def test_a_paths_day_that_differs_is_shown_as_the_paths_and_as_all_that_it_is_a_part_of(rolled_up, hits, too_few, path):
+    day = DailyHits.objects.filter(counter_id=counter_id("/api/a/"))
+    day.update(hits=hits) if hits else day.delete()
+    figures = ["hits by the day", *(f"hits by the day by {name}" for name in ROLLED_UP)]
+    figures = sorted(figures + [figure.replace("day", "hour") for figure in figures])
+    lines = [f"2026-03-01, {figure}: 7 rolled up, {7 - too_few} in the days of the paths" for figure in figures]
+    if not hits:
+        lines.append("2026-03-01, paths: 2 rolled up, 1 in the days of the paths")
+    said = [path, *lines, "1 of 2 paths differs.", f"Rolled up of all paths, {len(lines)} figures differ."]
+    assert run() == (1, said)
+
+
+def test_figures_that_await_maintenance_are_not_said_to_differ(rolled_up):
+    RolledDay.objects.filter(day=NOON.date()).update(chained=False)
+    paths_gone()
+    LateDay.objects.create(day=(NOON + DAY).date())
+    hour_too_low()
+    assert run() == (0, ["2 paths checked: the books balance."])
+    rolled_up()
+    assert not RolledDay.objects.filter(chained=False).exists() and not LateDay.objects.exists()
+    assert run() == (0, ["2 paths checked: the books balance."])
+
+
+@pytest.mark.parametrize("keep", [(1, 400), (1, 1)], ids=["hits dropped", "hours dropped too"])
+def test_books_of_which_a_part_is_not_kept_any_more_balance(rolled_up, keep):
+    balanced = (0, ["2 paths checked: the books balance."])
+    rolled_up(*keep)
+    assert not Hit.objects.filter(at__lt=NOON + DAY / 2).exists()
+    assert HourlyHits.objects.filter(hour=HOUR).exists() == (keep[1] > 1)
+    assert run() == balanced
+    Counter.objects.increment("/api/a/", 3, origin=GERMAN, at=NOON)  # late, for a day whose hit rows are gone
+    assert run() == balanced
+    rolled_up(*keep)
+    assert not Hit.objects.filter(at__lt=NOON + DAY / 2).exists()
+    assert run() == balanced
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (counter_too_high, "/api/a/: counter 1,005, hourly 5, hit rows 5, daily 5"),
+        (only_a_hit_row, f"(no counter) {STRAY}: counter none, hourly 3, hit rows 3, daily 3"),
+    ],
+)
+def test_paths_that_differ_are_shown_when_only_their_days_are_kept(rolled_up, spoil, line):
+    rolled_up(1, 1)
+    Hit.objects.make_days(NOON.date())
+    spoil()
+    status, lines = run()
+    assert (status, lines[0]) == (1, line)

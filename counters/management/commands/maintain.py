@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from counters import hits
 from counters.maintenance import MaintenanceBusy, maintain
@@ -26,4 +27,6 @@ class Command(BaseCommand):
                 self.stdout.write(done)
         except MaintenanceBusy as error:
             raise CommandError(f"{error} Try again later.") from None
+        except DatabaseError as error:
+            raise CommandError(f"Maintenance was cut short: {' '.join(str(error).split())}") from error
         self.stdout.write("All is done that is due.")
