@@ -36,17 +36,18 @@ def when_ready(server: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """End at once when told to while the application is being loaded: there is nothing to drain yet.
+    """Hold a stop back until the event loop runs: whatever is told to stop before would never hear of it.
 
-    Until its own handlers are set, a worker has the master's, which would swallow the signal; the master would then
-    wait for its whole grace time.
+    The worker's handlers are set before the application is loaded, but the loop listens only when it runs; the master
+    would wait for its whole grace time.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def post_worker_init(worker: Any) -> None:
     """Leave Ctrl-C, which the terminal sends to every process, to the master; keep the collector out of the way."""
+    worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
     worker.loop.remove_signal_handler(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What was imported stays: without it the garbage collector looks at all of Django again and again, which takes
