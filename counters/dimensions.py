@@ -54,7 +54,7 @@ class Origin:
         #: What tells visitors apart, such as address and user agent; None for one who must not be, or cannot be,
         #: identified. It is kept in memory alone: what is written is its `visitor`.
         self.identity = identity
-        #: What a writer has worked out for a day, and that day's own object, so that it need not do so for each hit.
+        #: What a writer has worked out for a day, with its mark of that day, so that it need not do so for each hit.
         self.written: tuple[object, str, str] | None = None
 
 

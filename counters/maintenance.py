@@ -5,13 +5,13 @@ same rows. One runs at a time (an advisory lock), and hits keep arriving meanwhi
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 from psycopg import errors, sql
 
@@ -43,9 +43,13 @@ LEDGER_KEPT = timedelta(days=7)
 ROWS_AT_ONCE = 50_000
 
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('counters maintenance', 0))"
+# A role's own limits are made for questions, not for a day's work.
+_NO_LIMIT = "SET statement_timeout = 0"
+_LIMIT_AGAIN = "RESET statement_timeout"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters maintenance', 0))"
 #: How long hits may be held up for a lock that a long statement does not give; the step is then left to the next time.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
+_SHORT_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '50ms'"
 IN_THE_WAY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 _ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 _ROOM = "SET LOCAL work_mem = '256MB'; SET LOCAL jit = off"
@@ -65,10 +69,19 @@ class MaintenanceBusy(Exception):
         super().__init__(self.__doc__)
 
 
+class Failed(str):
+    """A sentence about a step that could not be done, and is tried again the next time; the others are not held up."""
+
+    __slots__ = ()
+
+
 def maintain(now: datetime, *, keep_hits_days: int, keep_hours_days: int) -> Iterator[str]:
-    """Do all that is due at `now` (aware), and tell each thing done in a sentence. Raises MaintenanceBusy."""
+    """Do all that is due at `now` (aware); tell each thing done, or Failed, in a sentence. Raises MaintenanceBusy."""
     today = now.astimezone(UTC).date()
     with _alone():
+        # First of all: nothing that may fail shall keep visitors recognisable.
+        VisitorSalt.objects.filter(day__lt=(now - GRACE).astimezone(UTC).date()).delete()
+        VisitorSalt.objects.make(*days.due(today))
         Hit.objects.make_days(*days.due(today))
         yield from _add_late_hits()
         yield from _roll_up(before=(now - GRACE).astimezone(UTC).date())
@@ -85,10 +98,12 @@ def _alone() -> Iterator[None]:
         cursor.execute(_LOCK)
         if not cursor.fetchone()[0]:
             raise MaintenanceBusy
+        cursor.execute(_NO_LIMIT)
     try:
         yield
     finally:
         with connection.cursor() as cursor:
+            cursor.execute(_LIMIT_AGAIN)
             cursor.execute(_UNLOCK)
 
 
@@ -108,8 +123,8 @@ def _roll_up(before: date) -> Iterator[str]:
     """Roll up the days that are over and have not been, or whose hits have changed since."""
     rolled, since = _up_to_date(), kept_since(Retention.What.HITS)
     for day, closed in partitions().items():
-        if since <= day < before and day not in rolled and (closed or _waited(_close, day)) and _waited(_roll, day):
-            yield f"Rolled up {day}."
+        if since <= day < before and day not in rolled and (closed or (yield from _attempt(_close, day))):
+            yield from _attempt(_roll, day, f"Rolled up {day}.")
 
 
 def _close(day: date) -> None:
@@ -180,8 +195,7 @@ def _unchain(day: date) -> None:
 
 def _chain_paths() -> Iterator[str]:
     for day in list(RolledDay.objects.filter(chained=False).order_by("day").values_list("day", flat=True)):
-        if _waited(_chain, day):
-            yield f"Counted the paths of {day}."
+        yield from _attempt(_chain, day, f"Counted the paths of {day}.")
 
 
 def _chain(day: date) -> None:
@@ -196,9 +210,9 @@ def _add_late_hits() -> Iterator[str]:
     """Add the hits that arrived for days whose hit rows have been dropped, and drop theirs."""
     since = kept_since(Retention.What.HITS)
     for day in [day for day in partitions() if day < since]:
-        if Hit.objects.filter(**_at(day)).exists() and _waited(_add_late_hits_of, day):
-            yield f"Added late hits of {day}."
-        _waited(_drop_if_empty, day)
+        if Hit.objects.filter(**_at(day)).exists():
+            yield from _attempt(_add_late_hits_of, day, f"Added late hits of {day}.")
+        yield from _attempt(_drop_if_empty, day)
 
 
 def _at(day: date) -> dict[str, datetime]:
@@ -229,7 +243,7 @@ def _drop_hits(before: date) -> Iterator[str]:
     """Drop the hit rows of days that need not be kept and have been rolled up, the oldest first."""
     rolled = _up_to_date()
     for day in [day for day in partitions() if kept_since(Retention.What.HITS) <= day < before]:
-        if day not in rolled or not _waited(_drop_hits_of, day) or kept_since(Retention.What.HITS) <= day:
+        if day not in rolled or not (yield from _attempt(_drop_hits_of, day)) or kept_since(Retention.What.HITS) <= day:
             return
         yield f"Dropped the hit rows of {day}."
 
@@ -245,11 +259,10 @@ def _drop_hits_of(day: date) -> None:
 
 def _drop_hours(before: date) -> Iterator[str]:
     """Drop the hourly figures of days that need not be kept and have been rolled up, the oldest first."""
-    for day in sorted(_up_to_date()):
-        if kept_since(Retention.What.HOURS) <= day < min(before, kept_since(Retention.What.HITS)):
-            if not _waited(_drop_hours_of, day):
-                return
-            yield f"Dropped the hourly figures of {day}."
+    before = min(before, kept_since(Retention.What.HITS))
+    for day in [day for day in sorted(_up_to_date()) if kept_since(Retention.What.HOURS) <= day < before]:
+        if not (yield from _attempt(_drop_hours_of, day, f"Dropped the hourly figures of {day}.")):
+            return
 
 
 def _drop_hours_of(day: date) -> None:
@@ -269,8 +282,11 @@ def _up_to_date() -> set[date]:
 
 
 def _lock_hits() -> None:
-    """Wait, not long, until nobody reads or writes hits: neither may find that a day has gone meanwhile."""
-    _execute(_LOCK_TIMEOUT)
+    """Wait, not long, until nobody reads or writes hits: neither may find that a day has gone meanwhile.
+
+    All hits wait behind this, so for less time than anybody would notice.
+    """
+    _execute(_SHORT_LOCK_TIMEOUT)
     _execute("LOCK TABLE counters_hit IN ACCESS EXCLUSIVE MODE")
 
 
@@ -283,21 +299,26 @@ def _keep(what: Retention.What, since: date) -> None:
 
 
 def _prune(now: datetime) -> None:
-    """Delete what nobody will ask about: salts of days that are over, combinations no hit row has, old batches."""
-    VisitorSalt.objects.filter(day__lt=(now - GRACE).astimezone(UTC).date()).delete()
+    """Delete what nobody will ask about: combinations that no hit row has, and old batches."""
     DimensionSet.objects.filter(seen__lt=min([kept_since(Retention.What.HITS), *partitions()])).delete()
     BatchLedger.objects.filter(at__lt=now - LEDGER_KEPT).delete()
 
 
-def _waited(step: Callable[[date], None], day: date) -> bool:
-    """Do a step for a day; when others are in its way, leave it to the next time."""
+def _attempt(step: Callable[[date], None], day: date, done: str = "") -> Generator[str, None, bool]:
+    """Do a step for a day, tell it when it is done, and return whether it is. One that fails holds up no other."""
     try:
         step(day)
-    except OperationalError as error:
-        if not isinstance(error.__cause__, IN_THE_WAY):
+    except DatabaseError as error:
+        reason = " ".join(str(error).split())
+        if isinstance(error.__cause__, errors.QueryCanceled):  # somebody stops all of it
             raise
-        logger.warning("%s is left to the next maintenance: %s", day, " ".join(str(error).split()))
+        if isinstance(error.__cause__, IN_THE_WAY):
+            logger.warning("%s is left to the next maintenance: %s", day, reason)
+        else:
+            yield Failed(f"{day}: {reason}")
         return False
+    if done:
+        yield done
     return True
 
 

@@ -42,7 +42,8 @@ class CounterManager(models.Manager["Counter"]):
         range.
 
         Whoever counts several paths in one transaction does so in the order of their ids (hits.counter_id): in
-        another, it may deadlock with others, and PostgreSQL then undoes one of them.
+        another, it may deadlock with others, and PostgreSQL then undoes one of them. It may all the same when a
+        combination of dimensions is new on that day, which others wait for as well.
         """
         if not 1 <= by <= MOST_HITS_AT_ONCE:
             raise ValueError(f"Hits are counted up: by must be at least 1 and at most {MOST_HITS_AT_ONCE:,}.")
@@ -163,8 +164,13 @@ class VisitorSaltManager(models.Manager["VisitorSalt"]):
         """The number that this origin's visitor goes by on a UTC day; None when they must not be identified."""
         if origin.identity is None:
             return None
-        self.bulk_create([VisitorSalt(day=day, salt=token_bytes(SALT_BYTES))], ignore_conflicts=True)
+        self.make(day)
         return visitor(origin, bytes(self.get(day=day).salt))
+
+    def make(self, *wanted: date) -> None:
+        """Make the salts of these UTC days unless they are there."""
+        salts = [VisitorSalt(day=day, salt=token_bytes(SALT_BYTES)) for day in wanted]
+        self.bulk_create(salts, ignore_conflicts=True)
 
 
 class VisitorSalt(models.Model):

@@ -6,9 +6,9 @@ but in `Origin.identity`, and none is logged.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from maxminddb import Reader
@@ -20,7 +20,12 @@ from counters.hits import HitRefused
 from counters.useragents import CONTROL_CHARACTERS
 
 Headers = tuple[tuple[bytes, bytes], ...]
-_Key = tuple[str, str | None, Headers]
+K = TypeVar("K")
+V = TypeVar("V")
+#: What all but the address tells: the method and the headers that matter.
+_Description = tuple[str, Headers]
+#: With the peer's address, and what proxies say of the client's.
+_Key = tuple[_Description, str | None, tuple[bytes, ...]]
 
 LONGEST_CONSUMER = 255
 LONGEST_REFERRER = 2048
@@ -50,6 +55,14 @@ class Referrer(NamedTuple):
     url: str = ""
 
 
+class Kind(NamedTuple):
+    """What requests with one description have in common, whoever sends them."""
+
+    dimensions: Dimensions
+    user_agent: bytes
+    unidentified: bool
+
+
 class Origins:
     """Tells where requests come from, as configured; like requests get the same object as long as it is remembered."""
 
@@ -68,9 +81,10 @@ class Origins:
         self._proxies = trusted_proxies
         self._database = countries_database
         names = {_USER_AGENT, _REFERER, self._consumer, self._country, *(name for name, _ in _UNIDENTIFIED)}
-        if trusted_proxies != TrustedProxies():  # what nobody is believed to say must not part like requests
-            names.add(self._forwarded)
         self._wanted = frozenset(names - {b""})
+        # What nobody is believed to say must not part like requests.
+        self._trusting = trusted_proxies != TrustedProxies()
+        self._kinds: dict[_Description, Kind] = {}
         self._remembered: dict[_Key, Origin] = {}
         useragents.resolver()  # loaded here, not while the first hit waits
 
@@ -93,33 +107,43 @@ class Origins:
             countries_database=countries.open_countries(geoip_database) if geoip_database else None,
         )
 
-    def of(self, method: str, headers: Iterable[tuple[bytes, bytes]], peer: str | None) -> Origin:
+    def of(self, method: str, headers: Collection[tuple[bytes, bytes]], peer: str | None) -> Origin:
         """Where a request comes from: ASGI's headers, their names in lower case, and the address that it came from.
 
         Called once per hit: nothing is looked into here that was seen before. Raises ConsumerInvalid.
         """
         wanted = self._wanted
-        key = (method, peer, tuple([header for header in headers if header[0] in wanted]))
+        described = (method, tuple([header for header in headers if header[0] in wanted]))
+        forwarded = self._forwarded
+        claimed = tuple([value for name, value in headers if name == forwarded]) if self._trusting else ()
+        key = (described, peer, claimed)
         return self._remembered.get(key) or self._learn(key)
 
     def _learn(self, key: _Key) -> Origin:
-        origin = self._origin(*key)
-        if sum(len(value) for _, value in key[2]) <= LONGEST_REMEMBERED:
-            if len(self._remembered) >= MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = origin
+        """The origin of a request from somebody new, which mostly is of a kind that has been seen."""
+        described, peer, claimed = key
+        kind = self._kinds.get(described) or self._describe(described)
+        address = addresses.client_address(
+            peer, self._nodes([value.decode("latin-1") for value in claimed]), self._proxies
+        )
+        dimensions = kind.dimensions
+        if not dimensions.country and self._database is not None:
+            dimensions = dimensions._replace(country=countries.country_at(address, self._database))
+        origin = Origin(dimensions, None if kind.unidentified else _identity(address, kind.user_agent))
+        if sum(map(len, claimed)) + sum(len(value) for _, value in described[1]) <= LONGEST_REMEMBERED:
+            _remember(self._remembered, key, origin)
         return origin
 
-    def _origin(self, method: str, peer: str | None, headers: Headers) -> Origin:
+    def _describe(self, described: _Description) -> Kind:
+        method, headers = described
         values = dict(headers)  # of a header that was sent twice, the last: a gateway adds its own at the end
         user_agent = values.get(_USER_AGENT, b"")[: useragents.LONGEST_READ]
         agent = useragents.agent(user_agent)
-        address = self._client_address(peer, headers)
         referrer = referrer_in(values.get(_REFERER, b""))
         dimensions = Dimensions(
             method=method,
             consumer=self._consumer_in(values),
-            country=self._country_in(values, address),
+            country=countries.country_code(values.get(self._country, b"").decode("latin-1")),
             referrer=referrer.host,
             referrer_url=referrer.url,
             browser=agent.browser,
@@ -127,11 +151,10 @@ class Origins:
             device=agent.device,
             bot=agent.bot,
         )
-        return Origin(dimensions, None if _is_unidentified(headers) else _identity(address, user_agent))
-
-    def _client_address(self, peer: str | None, headers: Headers) -> Address | None:
-        values = [value.decode("latin-1") for name, value in headers if name == self._forwarded]
-        return addresses.client_address(peer, self._nodes(values), self._proxies)
+        kind = Kind(dimensions, user_agent, _is_unidentified(headers))
+        if sum(len(value) for _, value in headers) <= LONGEST_REMEMBERED:
+            _remember(self._kinds, described, kind)
+        return kind
 
     def _consumer_in(self, values: dict[bytes, bytes]) -> str:
         value = values.get(self._consumer, b"").strip(b" \t")
@@ -140,9 +163,11 @@ class Origins:
             raise ConsumerInvalid(f"{self._consumer_header}: {ConsumerInvalid.__doc__}")
         return name
 
-    def _country_in(self, values: dict[bytes, bytes], address: Address | None) -> str:
-        said = countries.country_code(values.get(self._country, b"").decode("latin-1"))
-        return said or countries.country_at(address, self._database)
+
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
+    if len(memory) >= MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = value
 
 
 def _decoded(value: bytes) -> str:

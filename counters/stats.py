@@ -384,5 +384,5 @@ def _streamed(statement: sql.Composable) -> Iterator[Any]:
 
     Not through a cursor in the database, for which PostgreSQL does not use several processes.
     """
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, connection.wrap_database_errors:  # Django does so for what it knows
         yield from cursor.stream(statement.as_string(cursor.connection), size=ROWS_AT_ONCE)

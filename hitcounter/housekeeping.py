@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection
 from psycopg import Connection, Error
 
 from counters import hits
-from counters.maintenance import MaintenanceBusy, maintain
+from counters.maintenance import Failed, MaintenanceBusy, maintain
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Housekeeping:
                 keep_hits_days=settings.HITCOUNTER_KEEP_HITS_DAYS,
                 keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
             ):
-                logger.info(done)
+                logger.log(logging.ERROR if isinstance(done, Failed) else logging.INFO, done)
                 if self._stopped.is_set():
                     return
         except MaintenanceBusy:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, ClassVar, cast
 
+from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase, HttpResponseNotModified
 from django.utils.cache import patch_cache_control
 from django.utils.http import parse_etags
@@ -77,7 +78,8 @@ def _etag(request: Request, asked: Asked) -> str | None:
     version = stats.version(asked["question"])
     if version is None:
         return None
-    named = json.dumps([version, request.get_full_path(), request.accepted_renderer.format])
+    code = settings.SPECTACULAR_SETTINGS["VERSION"]  # another version of the service may word an answer otherwise
+    named = json.dumps([code, version, request.get_full_path(), request.accepted_renderer.format])
     return f'W/"{blake2b(named.encode(), digest_size=16).hexdigest()}"'
 
 

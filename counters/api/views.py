@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
@@ -49,7 +50,9 @@ def origins() -> Origins:
 
 
 def _headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
-    """The headers as ASGI gives them: names in lower case, all as bytes."""
+    """The headers as ASGI gives them: names in lower case, all as bytes. WSGI joins those of one name."""
+    if isinstance(request, ASGIRequest):
+        return list(request.scope["headers"])
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()]
 
 

@@ -54,13 +54,14 @@ class Day:
         self.day = day
         self.known: set[int] = set()
         self._salt = salt
+        self._mark = object()  # an origin remembers this, and not the salt
 
     def written(self, origin: Origin) -> tuple[object, str, str]:
-        """This day, and as text the key of the dimensions and the visitor's number, empty when not identified."""
+        """A mark of this day, and as text the key of the dimensions and the visitor's number, empty if unidentified."""
         written = origin.written
-        if written is None or written[0] is not self:
+        if written is None or written[0] is not self._mark:
             number = visitor(origin, self._salt)
-            written = origin.written = (self, str(origin.id), "" if number is None else str(number))
+            written = origin.written = (self._mark, str(origin.id), "" if number is None else str(number))
         return written
 
     def unknown(self, like: Iterable[LikeHits]) -> dict[int, Dimensions]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from psycopg import sql
 
 from counters import stats
 from counters.dimensions import NAMES, Dimensions, Origin
@@ -438,3 +439,20 @@ def test_what_is_found_out_at_the_first_row_is_answered_422_too(client, monkeypa
     monkeypatch.setattr(stats, "by", not_kept)
     assert client.get("/stats/by/os/", {"format": "csv"}).status_code == 422
     assert client.get("/stats/by/os/", {"limit": 5}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "target", ["/stats/by/country/", "/stats/tree/?bot=false", "/stats/?bot=false", "/stats/total/"]
+)
+def test_a_database_that_fails_amid_an_answer_is_503_and_not_500(tables, client, monkeypatch, target):
+    client.raise_request_exception = False
+    Counter.objects.increment("/a")
+
+    cut = sql.SQL("(SELECT pg_terminate_backend(pg_backend_pid())) AS cut")
+    tally = sql.SQL("SELECT 1 AS bucket, '' AS value, 1 AS hits, 1 AS visitors FROM {}").format(cut)
+    counts = sql.SQL("SELECT id AS counter_id, hits FROM counters_counter, {}").format(cut)
+    monkeypatch.setattr(stats.tallies, "tally", lambda *_: tally)
+    monkeypatch.setattr(stats.tallies, "counts", lambda *_: counts)
+    answer = client.get(target)
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("The database cannot be reached")

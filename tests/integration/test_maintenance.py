@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 
 from counters import days, maintenance, stats
 from counters.dimensions import PLAIN, Dimensions, Origin
@@ -418,3 +418,29 @@ def test_no_hit_is_refused_while_maintenance_runs():
     maintain(FOURTH + 7 * ONE_HOUR, keep_hits_days=1)
     assert stats.total(Question(Period(FIRST, FOURTH + DAY, ALWAYS.tz), path="/busy")).hits == 2 * written[0]
     assert days.due(FOURTH.date())[0] in maintenance.partitions()
+
+
+def test_a_day_that_cannot_be_rolled_up_holds_up_neither_the_other_days_nor_the_end_of_salts(
+    tables: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+):
+    for at in (FIRST, SECOND):
+        Counter.objects.increment("/a", at=at, origin=Origin(Dimensions(), b"somebody"))
+    roll = maintenance._roll
+
+    def fail_on_the_first(day: date) -> None:
+        if day == FIRST.date():
+            raise DataError("a value is too large")
+        roll(day)
+
+    monkeypatch.setattr(maintenance, "_roll", fail_on_the_first)
+    later = FIRST + 60 * DAY + timedelta(hours=1)
+    said = list(maintenance.maintain(later, keep_hits_days=30, keep_hours_days=400))
+    assert [one for one in said if isinstance(one, maintenance.Failed)] == [f"{FIRST.date()}: a value is too large"]
+    assert list(RolledDay.objects.filter(day__lte=SECOND.date()).values_list("day", flat=True)) == [SECOND.date()]
+    assert not VisitorSalt.objects.filter(day__lt=later.date()).exists()
+    assert Hit.objects.count() == 2, "nothing is dropped before it is rolled up, nor what came after it"
+
+
+def test_the_salts_of_today_and_tomorrow_are_made_ahead(tables: Callable[[], None]):
+    list(maintenance.maintain(FIRST, keep_hits_days=30, keep_hours_days=400))
+    assert set(VisitorSalt.objects.values_list("day", flat=True)) == {FIRST.date(), SECOND.date()}

@@ -7,7 +7,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from counters import hits
-from counters.maintenance import MaintenanceBusy, maintain
+from counters.maintenance import Failed, MaintenanceBusy, maintain
 
 
 class Command(BaseCommand):
@@ -18,15 +18,19 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        failed = 0
         try:
             for done in maintain(
                 hits.now(),
                 keep_hits_days=settings.HITCOUNTER_KEEP_HITS_DAYS,
                 keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
             ):
-                self.stdout.write(done)
+                failed += isinstance(done, Failed)
+                (self.stderr if isinstance(done, Failed) else self.stdout).write(done)
         except MaintenanceBusy as error:
             raise CommandError(f"{error} Try again later.") from None
         except DatabaseError as error:
             raise CommandError(f"Maintenance was cut short: {' '.join(str(error).split())}") from error
+        if failed:
+            raise CommandError(f"{failed} of the steps failed; they are tried again the next time.")
         self.stdout.write("All is done that is due.")
