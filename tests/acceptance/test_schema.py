@@ -78,7 +78,7 @@ def test_the_service_gives_this_description(service: Service):
 
 
 @answers.parametrize()
-@settings(unhurried, max_examples=40)
+@settings(unhurried, max_examples=25)
 def test_every_answer_is_one_that_is_described(case: Any, asked: Service):
     case.call_and_validate(base_url=asked.url, checks=CHECKS, timeout=30)
 

@@ -228,7 +228,7 @@ class Versions:
             assert self._answers.setdefault((number, version), given) == given, ask
 
 
-@oracle_settings(20)
+@oracle_settings(12)
 @given(life=lives())
 def test_answers_are_those_of_brute_force_at_every_stage(afresh: Callable[[], None], life: Life):
     afresh()
@@ -263,7 +263,7 @@ def test_answers_are_those_of_brute_force_at_every_stage(afresh: Callable[[], No
     assert contents() == before
 
 
-@oracle_settings(8)
+@oracle_settings(5)
 @given(life=lives(), data=st.data())
 def test_parts_add_up_to_their_whole(afresh: Callable[[], None], life: Life, data: st.DataObject):
     afresh()
