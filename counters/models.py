@@ -152,6 +152,8 @@ class DimensionSet(models.Model):
     os = models.TextField()
     device = models.TextField()
     bot = models.BooleanField()
+    # With a default, so that workers of the version before can write on while they are replaced.
+    route = models.TextField(db_default="", help_text="URL pattern")
 
     objects = DimensionSetManager()
 

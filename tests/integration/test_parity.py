@@ -29,6 +29,7 @@ ORIGINS = st.builds(
         consumer=st.sampled_from(["", "acme", 'Näme "x"\\']),
         referrer=st.sampled_from(["", "example.com"]),
         bot=st.booleans(),
+        route=st.sampled_from(["", "/ä/<int:id>/"]),
         **{name: st.just("") for name in ("country", "referrer_url", "browser", "os", "device")},
     ),
     st.sampled_from([None, b"192.0.2.1\x00Firefox", b"192.0.2.2\x00"]),
