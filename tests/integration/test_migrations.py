@@ -14,7 +14,7 @@ from counters.books import Verdict, verify
 from counters.dimensions import PLAIN, Dimensions, Origin
 from counters.hits import counter_id
 from counters.maintenance import maintain
-from counters.models import Counter, DailyHits, Hit, Rollup
+from counters.models import Counter, DailyHits, DimensionSet, Hit, Rollup
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
 from tests.oracle import DAY, contents, drop_days
@@ -75,6 +75,16 @@ def test_days_that_were_rolled_up_before_there_were_routes_are_as_if_rolled_up_w
     assert contents() == before
     assert verify(print) == Verdict(1, 0, 0)
     assert by_route() == [stats.Share("", 6, 4)]
+
+
+def test_workers_that_know_no_routes_yet_can_write_on():
+    columns = "id, seen, method, consumer, country, referrer, referrer_url, browser, os, device, bot"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO counters_dimensionset ({columns})"  # noqa: S608
+            " VALUES (1, '2026-03-01', 'GET', '', '', '', '', '', '', '', false)"
+        )
+    assert DimensionSet.objects.get().route == ""
 
 
 def test_routes_that_are_known_are_forgotten_when_they_are_undone():
