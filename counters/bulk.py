@@ -16,7 +16,7 @@ from django.db import Error, connection, transaction
 from psycopg import errors
 
 from counters.dimensions import Dimensions, Origin, visitor
-from counters.hits import counter_ids, now
+from counters.hits import check_time, counter_ids, now
 from counters.models import Hit, VisitorSalt
 from counters.sql import load
 
@@ -43,11 +43,11 @@ _SETS = load("bulk_sets")
 class Load:
     """Hits to be counted together. What is worked out for a time, a path or an origin is worked out once.
 
-    `salt` gives the salt of a UTC day's visitors.
+    `salt` gives the salt of a UTC day's visitors, `latest` is the time now.
     """
 
-    def __init__(self, salt: Callable[[date], bytes]) -> None:
-        self._salt = cache(salt)
+    def __init__(self, salt: Callable[[date], bytes], latest: datetime) -> None:
+        self._salt, self._latest = cache(salt), latest
         self._rows: list[str] = []
         self._times: dict[datetime, tuple[str, date]] = {}
         self._ids: dict[str, str] = {}
@@ -60,14 +60,14 @@ class Load:
         return len(self._rows)
 
     def count(self, at: datetime, path: str, origin: Origin, hits: int = 1) -> None:
-        """Add `hits` like hits of a path that has been checked, at a time (aware)."""
+        """Add `hits` like hits of a path that has been checked, at a time (aware). Raises hits.TimeInvalid."""
         text, day = self._times.get(at) or self._learn_time(at)
         known = self._origins.get((day, origin)) or self._learn_origin(day, origin)
         self._rows.append(f"{text}\t{self._ids.get(path) or self._learn_path(path)}\t{hits}\t{known}\n")
         self.hits += hits
 
     def _learn_time(self, at: datetime) -> tuple[str, date]:
-        utc = at.astimezone(UTC)
+        utc = check_time(at, self._latest).astimezone(UTC)
         time = self._times[at] = utc.isoformat(), utc.date()
         self.days.add(utc.date())
         return time

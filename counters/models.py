@@ -13,6 +13,9 @@ from django.db.models.functions import Cast, Floor, Greatest, Least
 
 from counters import days, hits
 from counters.dimensions import PLAIN, SALT_BYTES, Dimensions, Origin, visitor
+from counters.sql import load
+
+_MISSING_DAYS = load("missing_days")
 
 #: A counter that was reset and has no hit yet.
 NO_MAGNITUDE = -1
@@ -126,7 +129,8 @@ class HitManager(models.Manager["Hit"]):
     def make_days(self, *wanted: date) -> None:
         """Make the partitions of these UTC days unless they are there."""
         with connection.cursor() as cursor:
-            for day in wanted:
+            cursor.execute(_MISSING_DAYS, {"days": list(wanted), "hits": days.HIT_TABLE})
+            for [day] in cursor.fetchall():
                 cursor.execute(days.make_day(day).as_string(cursor.connection))
 
 
