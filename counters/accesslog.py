@@ -67,7 +67,7 @@ _NEEDED = ("at", "status", *_TARGET_NAMES)
 #: tells who it is. That of a referrer or an address may be another one's.
 _GOOD_WITHOUT_AN_END = ("status", _USER_AGENT)
 #: Variables that need not be followed by what a value of theirs cannot hold.
-_NGINX_VALUES = {"time_local": rb"[\w/:.]++ [+-]\d++", "status": rb"(?:\d{3}\b|-)"}
+_NGINX_VALUES = {"time_local": rb"[\w/:.]++ [+-]\d++", "status": rb"(?:\d{3}|-)(?!\w)"}
 
 _NGINX_VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
 _NGINX_DIRECTIVE = re.compile(r"(?:log_format\s+\S+\s+)?(?:escape=(\w+)\s+)?(.*)", re.DOTALL)
@@ -79,7 +79,7 @@ _NGINX_ESCAPE = re.compile(r"\\([\\'\"t])")
 _ESCAPE = re.compile(rb'\\(?:(?:x|u00)([0-9A-Fa-f]{2})|(["\\bfnrtv]))')
 _ESCAPED = dict(zip(b'"\\bfnrtv', b'"\\\b\f\n\r\t\v', strict=True))
 
-_EPOCH = re.compile(rb"(\d{1,11})(?:\.(\d+))?")
+_EPOCH = re.compile(rb"(\d{1,10})(?:\.(\d+))?")
 _COMMON_TIME = re.compile(rb"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\S+) ([+-]\d{4})")
 _MONTHS = {
     name: b"%02d" % number
@@ -391,7 +391,7 @@ def _method_and_target(request: bytes) -> tuple[bytes, bytes]:
     before = _BEFORE_THE_TARGET.match(request)
     if not before:
         raise _NoHit(NO_REQUEST)
-    rest = request[before.end() :]
+    rest = request[before.end() :].rstrip(b" ")
     target, _, version = rest.rpartition(b" HTTP/")
     return before[0].rstrip(b" "), (target if _VERSION.fullmatch(version) else rest).rstrip(b" ")
 
