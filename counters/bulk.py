@@ -84,6 +84,8 @@ class Load:
 
     def write(self) -> None:
         """Write all of it in the transaction under way."""
+        if not self._rows:
+            return
         seen = max(now().date(), *self.days)
         with connection.cursor() as cursor:
             cursor.execute(_SESSION)

@@ -48,6 +48,7 @@ class LogFile:
             raise LogUnreadable(f"{name} cannot be read: {error.strerror}.") from None
 
     def close(self) -> None:
+        self._text.close()
         self._raw.close()
 
     @property
@@ -127,7 +128,7 @@ class Replayed:
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
-        self._read_before = TemporaryFile()  # noqa: SIM115 (gone with this object)
+        self._read_before = TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self._forgotten = False
 
     def seek(self, offset: int) -> None:
@@ -148,6 +149,9 @@ class Replayed:
     def forget(self) -> None:
         """Keep no more of what is read."""
         self._forgotten = True
+
+    def close(self) -> None:
+        self._read_before.close()
 
 
 def _peek(raw: BinaryIO) -> bytes:
