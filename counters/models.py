@@ -386,7 +386,7 @@ class ImportedLog(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
-    name = models.TextField(help_text="of the file that was read last")
+    name = models.TextField(help_text="of the file that had new lines last")
     head = models.BinaryField(help_text="BLAKE2b-256 of its first line")
     offset = models.BigIntegerField(help_text="bytes that have been imported, before compression")
     tail = models.BinaryField(help_text="BLAKE2b-256 of what precedes the offset, 64 KiB at most")

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
             name="ImportedLog",
             fields=[
                 ("id", models.UUIDField(default=uuid4, editable=False, primary_key=True, serialize=False)),
-                ("name", models.TextField(help_text="of the file that was read last")),
+                ("name", models.TextField(help_text="of the file that had new lines last")),
                 ("head", models.BinaryField(help_text="BLAKE2b-256 of its first line")),
                 ("offset", models.BigIntegerField(help_text="bytes that have been imported, before compression")),
                 ("tail", models.BinaryField(help_text="BLAKE2b-256 of what precedes the offset, 64 KiB at most")),

@@ -1,0 +1,544 @@
+"""`manage.py importlog`: each line of a log is counted once, whatever becomes of its file."""
+
+import gzip
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.db.models import Sum
+
+from counters import bulk, importing, logfiles, maintenance, stats
+from counters.books import verify
+from counters.models import Counter, Hit, ImportedLog, RolledDay, VisitorSalt
+from counters.periods import Period
+from counters.questions import ALWAYS, Question
+from hitcounter.asgi import conninfo
+from tests.oracle import DAY, drop_days
+from tests.service import PROJECT
+
+FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+WAIT_SECONDS = 20
+
+
+@pytest.fixture(autouse=True)
+def _afresh(tables: Callable[[], None]) -> Iterator[None]:
+    drop_days()
+    yield
+    drop_days()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "access.log"
+
+
+def line(number: int = 0, request: str = "GET /a HTTP/1.1", status: int = 200, at: datetime | None = None) -> str:
+    """A line of the combined format, one of many that differ."""
+    time = (at or FIRST + timedelta(seconds=number)).strftime("%d/%b/%Y:%H:%M:%S %z")
+    return f'192.0.2.{number % 250} - - [{time}] "{request}" {status} 512 "https://example.org/x?y" "{FIREFOX}"\n'
+
+
+def lines(*numbers: int) -> str:
+    return "".join(line(number, f"GET /{number % 7} HTTP/1.1") for number in numbers)
+
+
+def run(*arguments: Any) -> list[str]:
+    """The lines that the command prints."""
+    out = io.StringIO()
+    call_command("importlog", *map(str, arguments), stdout=out)
+    return out.getvalue().splitlines()
+
+
+def refused(*arguments: Any) -> str:
+    """The sentence that the command ends with."""
+    with pytest.raises(CommandError) as error:
+        run(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def counts() -> dict[str, int]:
+    return dict(Counter.objects.filter(hits__gt=0).values_list("path", "hits"))
+
+
+def balance() -> bool:
+    return verify(lambda difference: pytest.fail(str(difference)))[1:] == (0, 0)
+
+
+def in_log(first: int, end: int) -> dict[str, int]:
+    """What lines(first … end - 1) come to."""
+    numbers = [f"/{number % 7}" for number in range(first, end)]
+    return {path: numbers.count(path) for path in sorted(set(numbers))}
+
+
+# What is counted
+
+
+def test_a_line_is_a_hit_with_its_time_and_all_that_is_known_of_it(log):
+    log.write_text(line(1, "POST /a%20b?c=d HTTP/1.1", 404))
+    assert run(log) == [f"{log}: 1 new line, 1 hit."]
+    hit = Hit.objects.select_related("counter", "dimensions").get()
+    known = hit.dimensions
+    assert (hit.counter.path, hit.at, hit.hits) == ("/a%20b", FIRST + timedelta(seconds=1), 1)
+    assert (known.method, known.status, known.referrer) == ("POST", 404, "example.org")
+    assert (known.referrer_url, known.browser, known.os, known.device, known.bot) == (
+        "https://example.org/x",
+        "Firefox",
+        "Linux",
+        "desktop",
+        False,
+    )
+    assert hit.visitor is not None
+    assert balance()
+
+
+def test_the_real_log_gives_the_figures_that_were_counted_by_other_means(shared: Path):
+    file = shared / "data" / "access-2015.log.gz"
+    assert run(file) == [f"{file}: 10,000 new lines, 10,000 hits."]
+    ranking = list(stats.ranking(Question()))
+    assert (len(ranking), sum(count for _, count in ranking)) == (1368, 10_000)
+    assert ranking[:5] == [
+        ("/favicon.ico", 807),
+        ("/", 575),
+        ("/style2.css", 546),
+        ("/reset.css", 538),
+        ("/images/jordan-80.png", 533),
+    ]
+    methods = Hit.objects.values_list("dimensions__method").annotate(Sum("hits"))
+    assert dict(methods) == {"GET": 9952, "HEAD": 42, "OPTIONS": 1, "POST": 5}
+    cut_off = Hit.objects.get(counter__path="/scripts/grok-py-test/configlib.py", at="2015-05-20T12:05:17Z")
+    assert (cut_off.dimensions.browser, cut_off.dimensions.bot, cut_off.dimensions.status) == ("Googlebot", True, 200)
+    assert run(file) == [f"{file}: 0 new."]
+    assert balance()
+
+
+def test_what_real_logs_hold_stops_nothing_and_is_told(log):
+    log.write_bytes(
+        line(0).encode()
+        + rb'192.0.2.1 - - [01/Mar/2026:08:00:00 +0000] "-" 408 0 "-" "-"'
+        + b"\n"
+        + rb'192.0.2.1 - - [01/Mar/2026:08:00:00 +0000] "\x16\x03\x01\x02" 400 0 "-" "-"'
+        + b"\n"
+        + b"\xff\xfe\x00 \x1b[31mno line at all\n"
+        + b"\n"
+        + rb'192.0.2.1 - - [01/Mar/2026:08:00:00 +0000] "GET /sp ace/\xe9 HTTP/1.1" 200 5 "-" "-"'
+        + b"\n"
+        + line(1, "GET /" + "x" * 2048).encode()
+        + line(2, at=datetime(2999, 1, 1, tzinfo=UTC)).encode()
+        + line(3).encode()
+    )
+    assert run(log) == [
+        f"{log}: 9 new lines, 3 hits, 2 without a request, 3 not read.",
+        r"  line 4: The line has not the format of the log. '\xff\xfe\x00 \x1b[31mno line at all'",
+        f"  line 7: The path is longer than 2,048 bytes. {line(1, 'GET /' + 'x' * 2048)[:120]!a}…",
+        "  line 8: A hit's time is not before 1970, and at most an hour ahead. '/a'",
+    ]
+    assert counts() == {"/a": 2, "/sp%20ace/%E9": 1}
+
+
+def test_only_the_first_few_lines_that_cannot_be_read_are_shown(log):
+    log.write_text(line() + "nonsense\n" * 40)
+    told = run(log)
+    assert told[0] == f"{log}: 41 new lines, 1 hit, 40 not read."
+    assert len(told) == 12 and told[-1] == "  and 30 more"
+
+
+def test_strict_stops_at_the_first_line_that_cannot_be_read_and_keeps_what_precedes(log):
+    log.write_text(lines(0, 1, 2) + "nonsense\n" + lines(3, 4))
+    sentence = f"{log}, line 4: The line has not the format of the log."
+    assert refused("--strict", log) == sentence
+    assert counts() == in_log(0, 3)
+    assert refused("--strict", log) == sentence
+    assert counts() == in_log(0, 3)
+    assert run(log)[0] == f"{log}: 3 new lines, 2 hits, 1 not read."
+    assert counts() == in_log(0, 5)
+
+
+def test_strict_does_not_mind_what_is_no_request(log):
+    log.write_text(line(0) + line(1, "-", 408))
+    assert run("--strict", log) == [f"{log}: 2 new lines, 1 hit, 1 without a request."]
+
+
+# Options
+
+
+def test_prefix_is_put_before_each_path(log):
+    log.write_text(line(0) + line(1, "GET / HTTP/1.1"))
+    run("--prefix", "/example.org", log)
+    assert counts() == {"/example.org/a": 1, "/example.org/": 1}
+
+
+def test_only_and_skip_choose_by_the_path_as_the_log_has_it(log):
+    paths = ["/blog/a", "/blog/b.png", "/shop/a", "/shop/b.png", "/c"]
+    log.write_text("".join(line(n, f"GET {path} HTTP/1.1") for n, path in enumerate(paths)))
+    arguments = ["--only", "/blog/*", "--only", "/shop/*", "--skip", "*.png", "--prefix", "/x"]
+    assert run(*arguments, log) == [f"{log}: 5 new lines, 2 hits, 3 left out."]
+    assert counts() == {"/x/blog/a": 1, "/x/shop/a": 1}
+
+
+@pytest.mark.parametrize(("wanted", "statuses"), [("404", {404}), ("2xx,304", {200, 206, 304}), ("4XX", {404})])
+def test_status_chooses_by_status(log, wanted: str, statuses: set[int]):
+    log.write_text("".join(line(n, f"GET /{status}", status) for n, status in enumerate([200, 206, 304, 404, 500])))
+    run("--status", wanted, log)
+    assert counts() == {f"/{status}": 1 for status in statuses}
+
+
+def test_what_was_left_out_once_is_left_out_for_good(log):
+    log.write_text(line(0, "GET /a") + line(1, "GET /b"))
+    run("--only", "/a", log)
+    assert run(log) == [f"{log}: 0 new."]
+
+
+def test_a_format_of_nginx_can_be_given(log):
+    log.write_text("1772352000.250|/a?b|GET|200|192.0.2.1|acme\n")
+    run("--format", "$msec|$request_uri|$request_method|$status|$remote_addr|$http_x_consumer", log)
+    hit = Hit.objects.select_related("dimensions").get()
+    assert (hit.at, hit.dimensions.consumer) == (FIRST + timedelta(milliseconds=250), "acme")
+    assert counts() == {"/a": 1}
+
+
+def test_names_of_json_fields_can_be_given(log):
+    log.write_text('{"ts": 1772352000.25, "request": {"uri": "/a?b", "method": "GET"}, "status": 201}\n')
+    run("--format", "json:at=ts,path=request.uri,method=request.method,status=status", log)
+    hit = Hit.objects.select_related("dimensions").get()
+    assert (hit.at, hit.dimensions.method, hit.dimensions.status) == (
+        FIRST + timedelta(milliseconds=250),
+        "GET",
+        201,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--status", "2x"], "--status: '2x' is neither a status like 404 nor a class like 4xx."),
+        (["--prefix", "blog"], "--prefix: A path starts with a slash"),
+        (["--format", "$status"], "--format: The log_format has no time"),
+        (["--format", "json:at"], "--format: 'at' is not like path=request.uri."),
+        (["--format", "json:at=a,path=b,colour=c"], "--format: colour is none of"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_in_a_sentence(log, arguments: list[str], sentence: str):
+    log.write_text(line())
+    assert refused(*arguments, log).startswith(sentence)
+    assert counts() == {}
+
+
+def test_a_file_that_is_not_there_is_refused_before_another_is_read(log, tmp_path):
+    log.write_text(line())
+    assert refused(log, tmp_path / "none.log") == f"{tmp_path / 'none.log'} cannot be read: No such file or directory."
+    assert counts() == {}
+
+
+def test_a_log_of_no_known_format_is_refused(log):
+    log.write_text("nobody knows\n" * 3)
+    assert "No line has the common" in refused(log)
+    assert not ImportedLog.objects.exists()
+
+
+def test_a_database_that_goes_away_is_told_in_a_sentence(log, monkeypatch):
+    def fail(*_: Any) -> None:
+        raise OperationalError("connection failed:\n  is the server running?")
+
+    log.write_text(line())
+    monkeypatch.setattr(bulk, "record", fail)
+    assert refused(log) == "The database cannot be used: connection failed: is the server running?"
+
+
+# Once
+
+
+def test_what_is_new_in_a_log_that_has_grown_is_counted(log):
+    log.write_text(lines(*range(10)))
+    run(log)
+    with log.open("a") as more:
+        more.write(lines(*range(10, 25)))
+    assert run(log) == [f"{log}: 15 new lines, 15 hits."]
+    assert counts() == in_log(0, 25)
+
+
+def test_the_same_log_is_known_under_another_name_and_compressed(log, tmp_path):
+    log.write_text(lines(*range(10)))
+    run(log)
+    with log.open("a") as more:
+        more.write(lines(*range(10, 15)))
+    log.rename(tmp_path / "access.log.1")
+    log.write_text(lines(*range(15, 18)))
+    assert run(tmp_path / "access.log.1", log) == [
+        f"{tmp_path / 'access.log.1'}: 5 new lines, 5 hits.",
+        f"{log}: 3 new lines, 3 hits.",
+    ]
+    compressed = tmp_path / "access.log.2.gz"
+    compressed.write_bytes(gzip.compress((tmp_path / "access.log.1").read_bytes()))
+    assert run(compressed) == [f"{compressed}: 0 new."]
+    assert counts() == in_log(0, 18)
+    assert set(ImportedLog.objects.values_list("name", "lines", "hits")) == {
+        (str(tmp_path / "access.log.1"), 15, 15),
+        (str(log), 3, 3),
+    }
+
+
+def test_two_logs_that_begin_with_the_same_line_are_two(log, tmp_path):
+    """As those of two servers that a health check asks in the same second."""
+    other = tmp_path / "other.log"
+    log.write_text(lines(0, 1, 2, 3))
+    other.write_text(lines(0, 4, 5))
+    run(log, other)
+    for more, number in ((log, 6), (other, 7)):
+        with more.open("a") as file:
+            file.write(lines(number))
+    assert run(log, other) == [f"{log}: 1 new line, 1 hit.", f"{other}: 1 new line, 1 hit."]
+    assert sum(counts().values()) == 9
+
+
+def test_a_last_line_without_its_end_is_counted_when_it_has_one(log):
+    whole = lines(0, 1)
+    log.write_text(whole[:-30])
+    assert run(log) == [f"{log}: 1 new line, 1 hit.", "  The last line has no end yet; it is read when it has one."]
+    log.write_text(whole)
+    assert run(log) == [f"{log}: 1 new line, 1 hit."]
+    assert counts() == in_log(0, 2)
+
+
+def test_an_empty_log_is_no_error(log):
+    log.write_text("")
+    assert run(log) == [f"{log}: 0 new."]
+
+
+def test_a_log_is_imported_again_when_it_is_forgotten(log):
+    log.write_text(lines(0))
+    run(log)
+    ImportedLog.objects.all().delete()
+    run(log)
+    assert counts() == {"/0": 2}
+
+
+def test_a_log_that_is_cut_off_in_its_compression_goes_on_where_it_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(logfiles, "BLOCK_BYTES", 4096)
+    log, whole = tmp_path / "a.gz", gzip.compress(lines(*range(3000)).encode(), 1)
+    log.write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read to its end" in refused(log)
+    counted = sum(counts().values())
+    assert 0 < counted < 3000
+    log.write_bytes(whole)
+    assert run(log) == [f"{log}: {3000 - counted:,} new lines, {3000 - counted:,} hits."]
+    assert counts() == in_log(0, 3000)
+
+
+def test_many_transactions_come_to_the_same_as_one(log, monkeypatch):
+    monkeypatch.setattr(logfiles, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(importing, "MOST_REMEMBERED", 3)
+    log.write_text(lines(*range(200)))
+    assert run(log) == [f"{log}: 200 new lines, 200 hits."]
+    assert counts() == in_log(0, 200)
+    assert ImportedLog.objects.get().offset == log.stat().st_size
+    assert balance()
+
+
+def test_a_transaction_has_no_more_days_than_there_are_locks_for(log, monkeypatch):
+    monkeypatch.setattr(importing, "MOST_DAYS", 3)
+    commits = []
+    record = bulk.record
+    monkeypatch.setattr(bulk, "record", lambda load, first: (commits.append(len(load.days)), record(load, first)))
+    log.write_text("".join(line(n, at=FIRST + n * DAY) for n in range(8)))
+    assert run(log) == [f"{log}: 8 new lines, 8 hits."]
+    assert commits == [3, 3, 2] and counts() == {"/a": 8}
+
+
+def test_what_a_failed_transaction_had_is_counted_the_next_time(log, monkeypatch):
+    monkeypatch.setattr(logfiles, "BLOCK_BYTES", 1000)
+    log.write_text(lines(*range(50)))
+    record, left = bulk.record, [3]
+
+    def fail_at_the_third(load: Any, first: Any) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise importing.ImportFailed("the third fails")
+        record(load, first)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk, "record", fail_at_the_third)
+        assert refused(log) == "the third fails"
+    assert 0 < sum(counts().values()) < 50
+    run(log)
+    assert counts() == in_log(0, 50)
+
+
+# Days and visitors
+
+
+def maintain(at: datetime) -> list[str]:
+    return list(maintenance.maintain(at, keep_hits_days=1000, keep_hours_days=1000))
+
+
+def test_days_that_were_rolled_up_are_rolled_up_again(log):
+    log.write_text(lines(0))
+    run(log)
+    maintain(FIRST + 2 * DAY)
+    assert RolledDay.objects.filter(day=FIRST.date()).exists()
+    with log.open("a") as more:
+        more.write(lines(1))
+    run(log)
+    assert "Rolled up 2026-03-01." in maintain(FIRST + 2 * DAY)
+    day = Period(FIRST.replace(hour=0), FIRST.replace(hour=0) + DAY, ALWAYS.tz)
+    assert tuple(stats.total(Question(day))) == (2, 2, 2)
+    assert balance()
+
+
+def test_the_two_parts_of_a_day_have_the_same_visitors_though_maintenance_comes_between(log):
+    log.write_text(line(0))
+    run(log)
+    maintain(FIRST + 2 * DAY)
+    with log.open("a") as more:
+        more.write(line(250))
+    run(log)
+    assert len(set(Hit.objects.values_list("visitor", flat=True))) == 1
+    assert VisitorSalt.objects.get(day=FIRST.date()).until is not None
+
+
+def test_maintenance_gives_way_to_an_import(log):
+    log.write_text(lines(0))
+    with maintenance.kept_out():
+        out = subprocess.run(
+            [sys.executable, "manage.py", "maintain"],
+            cwd=PROJECT,
+            env={**os.environ, "DATABASE_URL": url()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "Maintenance, or an import, is running already." in out.stderr
+
+
+def url() -> str:
+    """The test database's, for processes beside."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts = {name: str(value) for name, value in conninfo_to_dict(conninfo()).items() if value}
+    return "postgresql://?" + "&".join(f"{name}={value.replace('/', '%2F')}" for name, value in parts.items())
+
+
+# Standard input, signals, following: in a process of its own
+
+
+class Import:
+    """`manage.py importlog` as a process; its lines when it has ended."""
+
+    def __init__(self, *arguments: Any, stdin: Any = subprocess.DEVNULL) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "importlog", *map(str, arguments)],
+            cwd=PROJECT,
+            env={**os.environ, "DATABASE_URL": url()},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, number: int | None = None) -> tuple[int, list[str], str]:
+        if number:
+            self.process.send_signal(number)
+        out, error = self.process.communicate(timeout=WAIT_SECONDS)
+        return self.process.returncode, out.splitlines(), error.strip()
+
+
+def wait_for(expected: dict[str, int]) -> None:
+    """Return once these are the counts."""
+    stop = threading.Event()
+    for _ in range(WAIT_SECONDS * 20):
+        if counts() == expected:
+            return
+        stop.wait(0.05)
+    assert counts() == expected
+
+
+def test_standard_input_is_read_and_known_again(log):
+    text = lines(*range(300))
+    for expected in ("300 new lines, 300 hits", "0 new"):
+        with log.open("w") as file:
+            file.write(text)
+        with subprocess.Popen(["gzip", "-c", str(log)], stdout=subprocess.PIPE) as piped:
+            assert Import("-", stdin=piped.stdout).end() == (0, [f"standard input: {expected}."], "")
+    assert counts() == in_log(0, 300)
+
+
+def test_standard_input_cannot_be_followed():
+    assert refused("--follow", "-") == "Standard input cannot be followed: give the file's name."
+
+
+def test_a_log_is_followed_through_its_rotation(log, tmp_path):
+    old = tmp_path / "access.log.1"
+    old.write_text(lines(0, 1))
+    log.write_text(lines(2))
+    following = Import("--follow", old, log)
+    wait_for(in_log(0, 3))
+    with log.open("a") as server:
+        server.write(lines(3))
+        server.flush()
+        wait_for(in_log(0, 4))
+        log.rename(tmp_path / "access.log.2")
+        server.write(lines(4))  # which still has the renamed one open
+        server.flush()
+        log.write_text(lines(5))
+        wait_for(in_log(0, 6))
+    with log.open("a") as server:
+        server.write(lines(6))
+    wait_for(in_log(0, 7))
+    status, told, error = following.end(signal.SIGTERM)
+    assert (status, told, error) == (
+        0,
+        [f"{old}: 2 new lines, 2 hits.", f"{log}: 5 new lines, 5 hits."],
+        "",
+    )
+    assert run(tmp_path / "access.log.2", log)[0].endswith(": 0 new.")
+    assert balance()
+
+
+def test_a_log_that_is_emptied_and_written_anew_is_followed(log):
+    log.write_text(lines(*range(20)))
+    following = Import("--follow", log)
+    wait_for(in_log(0, 20))
+    log.write_text(lines(20))
+    wait_for(in_log(0, 21))
+    assert following.end(signal.SIGINT)[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_import_after_a_whole_transaction(log, number: int):
+    log.write_text(lines(*range(60_000)) * 5)
+    importing = Import(log)
+    wait_until_it_has_begun()
+    status, _, error = importing.end(number)
+    assert (status, error) == (130, "CommandError: The import was stopped; run again, it goes on where it ended.")
+    stopped_at = ImportedLog.objects.get()
+    assert 0 < stopped_at.hits == sum(counts().values()) < 300_000
+    run(log)
+    assert sum(counts().values()) == 300_000
+
+
+def wait_until_it_has_begun() -> None:
+    stop = threading.Event()
+    for _ in range(WAIT_SECONDS * 100):
+        if ImportedLog.objects.exists():
+            return
+        stop.wait(0.01)
+    raise AssertionError("nothing was imported")
+
+
+def test_the_connection_of_the_committing_thread_is_given_back(log):
+    log.write_text(lines(0))
+    run(log)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert cursor.fetchone() == (0,)
