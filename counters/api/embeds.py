@@ -50,9 +50,11 @@ def _answer_to_view(request: HttpRequest) -> HttpResponse:
     if request.method != "HEAD":
         origin = origins().of(pixel.COUNTED_AS, view.headers(headers_of(request)), request.META.get("REMOTE_ADDR"))
         Counter.objects.increment(view.path, origin=origin)
-    if request.method == "POST":
-        return HttpResponse(status=204)
-    return HttpResponse(pixel.GIF, content_type="image/gif")
+    if request.method != "POST":
+        return HttpResponse(pixel.GIF, content_type="image/gif")
+    nothing = HttpResponse(status=204)
+    del nothing["Content-Type"]
+    return nothing
 
 
 def script(request: HttpRequest) -> HttpResponse:
