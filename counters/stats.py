@@ -95,7 +95,7 @@ class PathReport:
 
 
 def count(path: str) -> int:
-    """The hits of all times of one path."""
+    """The hits of all times of one path; 0 of one without a counter."""
     return sum(Counter.objects.filter(id=hits.counter_id(path)).values_list("hits", flat=True))
 
 

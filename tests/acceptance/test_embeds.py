@@ -48,6 +48,12 @@ def test_a_path_counts_the_same_whichever_way_it_is_told(service: Service):
     assert ask(service, "/api/either/").json() == {"path": "/api/either/", "count": 4}
 
 
+def test_an_address_that_is_encoded_otherwise_counts_through_django(service: Service):
+    for method, status in (("GET", 200), ("POST", 204), ("HEAD", 200)):
+        assert ask(service, "/%70ixel.gif?path=/pixel/%2570", method).status == status
+    assert service.counts("/pixel/%70") == {"/pixel/%70": 2}
+
+
 def test_a_beacon_s_body_is_passed_over(service: Service):
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
     for body in (b"", b"GET /api/smuggled/ HTTP/1.1\r\n\r\n", b"x" * 60_000):
