@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from typing import Any
 from uuid import UUID
 
 COUNTED_PREFIX = "/api/"
@@ -20,6 +21,11 @@ class HitRefused(ValueError):
     """This hit cannot be counted, and never will be; the message says why."""
 
     status = 400
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """What the client is answered, as JSON."""
+        return {"detail": str(self)}
 
 
 class PathTooLong(HitRefused):

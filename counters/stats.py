@@ -94,6 +94,11 @@ class PathReport:
     dimensions: dict[str, list[Share]]
 
 
+def count(path: str) -> int:
+    """The hits of all times of one path; 0 of one without a counter."""
+    return sum(Counter.objects.filter(id=hits.counter_id(path)).values_list("hits", flat=True))
+
+
 def counters_ranked(prefix: str = "") -> "QuerySet[Counter, Row]":
     """All counters with hits whose path begins with `prefix`, as (path, hits): most hits first, ties by path.
 

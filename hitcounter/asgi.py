@@ -1,4 +1,4 @@
-"""The service as an ASGI application: counted paths go to the recorder, everything else to Django."""
+"""The service as an ASGI application: what counts goes to the recorder, everything else to Django."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import connection
 
 from counters.api.views import origins
-from counters.ingest.app import Receive, Scope, Send, count_hit, is_counted
+from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
 from hitcounter.housekeeping import Housekeeping
@@ -29,6 +29,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _refuse_websocket(receive, send)
     elif is_counted(scope):
         await count_hit(scope["state"]["recorder"], origin_of, scope, send)
+    elif is_pixel(scope):
+        await count_view(scope["state"]["recorder"], origin_of, scope, send)
     else:
         await django_application(scope, receive, cast("Any", send))
 

@@ -21,6 +21,11 @@ def detail(status: int, reason: str, headers: dict[str, str] | None = None) -> J
     return JsonResponse({"detail": reason}, status=status, headers=headers)
 
 
+def refused(refusal: HitRefused) -> JsonResponse:
+    """The answer to a hit that cannot be counted."""
+    return JsonResponse(refusal.problem, status=refusal.status)
+
+
 def unavailable(error: BaseException) -> JsonResponse:
     """503 for a database that cannot be reached, is starting, or has no connection to spare."""
     logger.error("The database cannot be used: %s", " ".join(str(error).split()))
@@ -54,7 +59,7 @@ class DatabaseErrors:
         if isinstance(error, DataError):
             return unfit()
         if isinstance(error, HitRefused):
-            return detail(error.status, str(error))
+            return refused(error)
         if isinstance(error, NotKept):
             return detail(422, str(error))
         return None

@@ -12,6 +12,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from counters import pixel
 from counters.api import answers
 from counters.api.formats import ErrorsInJSON
 from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES
@@ -99,22 +100,28 @@ def add_plain_views(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Postprocessing hook of drf-spectacular: what is not answered by a view of Django REST framework."""
     result["paths"] |= {
         f"{COUNTED_PREFIX}{{path}}": {"get": _COUNT_HIT},
+        pixel.ADDRESS: {"get": _PIXEL, "post": _BEACON},
+        "/count.js": {"get": _SCRIPT},
+        "/badge/{path}.svg": {"get": _BADGE | {"security": result["paths"]["/stats/"]["get"]["security"]}},
         "/healthz/live": {"get": _health("live", "Whether this process answers.")},
         "/healthz/ready": {"get": _health("ready", "Whether a hit that comes now would be counted.", 503)},
     }
     return result
 
 
-def _plain(operation: str, description: str, answer: dict[str, Any], *statuses: int) -> dict[str, Any]:
-    """An operation that anybody may ask for, with the statuses of its errors."""
-    answered = {"description": "", "content": {JSON: {"schema": _exactly(answer)}}}
+def _plain(operation: str, description: str, answers: dict[str, Any], *statuses: int) -> dict[str, Any]:
+    """An operation that anybody may ask for, with its answers by status, and the statuses of its errors."""
     return {
         "operationId": operation,
         "description": description,
         "tags": [operation.partition("_")[0]],
         "security": [{}],
-        "responses": {"200": answered} | {str(status): _problem(status) for status in statuses},
+        "responses": answers | {str(status): _problem(status) for status in statuses},
     }
+
+
+def _answer(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"200": {"description": "", "content": {media_type: {"schema": schema}}}}
 
 
 def _problem(status: int) -> dict[str, Any]:
@@ -129,27 +136,84 @@ def _exactly(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _health(name: str, description: str, *statuses: int) -> dict[str, Any]:
-    return _plain(f"healthz_{name}", description, {"status": {"const": name}}, 400, *statuses)
+    return _plain(f"healthz_{name}", description, _answer(JSON, _exactly({"status": {"const": name}})), 400, *statuses)
+
+
+def _rest_of_address(characters: int, example: str) -> dict[str, Any]:
+    """The parameter `path`: what follows in the address, slashes included."""
+    return {
+        "name": "path",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": characters},
+        "example": example,
+    }
 
 
 _COUNT_HIT = _plain(
     "api_count",
     "Counts one hit of this path, everything after the host and before the query, byte for byte as it was sent.",
-    {"path": {"type": "string"}, "count": {"type": "integer", "minimum": 1, "description": "this hit's own place"}},
+    _answer(
+        JSON,
+        _exactly(
+            {
+                "path": {"type": "string"},
+                "count": {"type": "integer", "minimum": 1, "description": "this hit's own place"},
+            }
+        ),
+    ),
     400,
     414,
     503,
-) | {
+) | {"parameters": [_rest_of_address(MAX_PATH_BYTES - len(COUNTED_PREFIX), "hello/world/")]}
+
+_IMAGE: dict[str, Any] = {"type": "string", "format": "binary"}
+_TEXT: dict[str, Any] = {"type": "string"}
+
+_PAGE_VIEW = {
     "parameters": [
         {
             "name": "path",
-            "in": "path",
+            "in": "query",
             "required": True,
-            "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": MAX_PATH_BYTES - len(COUNTED_PREFIX)},
-            "example": "hello/world/",
-        }
+            "schema": {"type": "string", "pattern": "^/[!-~]*$", "maxLength": MAX_PATH_BYTES},
+            "description": "the page's path, byte for byte; percent-encoded once more, as any parameter",
+            "example": "/blog/post/",
+        },
+        {
+            "name": "referrer",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "where the page was come to from; the Referer header, which is the page itself, is not read",
+        },
     ]
 }
+_PIXEL = _plain("pixel_get", "Counts one view of a page.", _answer("image/gif", _IMAGE), 400, 414, 503) | _PAGE_VIEW
+_BEACON = (
+    _plain(
+        "pixel_post",
+        "Counts one view of a page, as navigator.sendBeacon tells it; a body is not read.",
+        {"204": {"description": "It is counted"}},
+        400,
+        414,
+        503,
+    )
+    | _PAGE_VIEW
+)
+_SCRIPT = _plain(
+    "script", "The script that counts the views of the page that loads it.", _answer("text/javascript", _TEXT), 400
+)
+_BADGE = _plain(
+    "badge",
+    "The count of all times of this path, after /badge and before .svg, byte for byte.",
+    _answer("image/svg+xml", _TEXT),
+    400,
+    401,
+    403,
+    404,
+    414,
+    503,
+) | {"parameters": [_rest_of_address(MAX_PATH_BYTES - 1, "api/hello/world/")]}
 
 
 @cache

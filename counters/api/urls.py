@@ -1,12 +1,16 @@
-"""The counted paths as a Django view, the statistics, the load test, the service's health, and the API described."""
+"""What counts as Django views, what pages embed, statistics, the load test, the service's health, the API described."""
 
 from django.urls import path, re_path
 
-from counters.api import schema, statistics, views
+from counters import pixel
+from counters.api import embeds, schema, statistics, views
 from counters.hits import COUNTED_PREFIX
 
 urlpatterns = [
     re_path(rf"^{COUNTED_PREFIX[1:]}", views.count_hit, name="count-hit"),
+    path(pixel.ADDRESS[1:], embeds.count_view, name="pixel"),
+    path("count.js", embeds.script, name="script"),
+    re_path(r"^badge/", embeds.Badge.as_view(), name="badge"),
     path("stats/", statistics.Ranking.as_view(), name="stats"),
     path("stats/total/", statistics.Total.as_view(), name="stats-total"),
     path("stats/series/", statistics.Series.as_view(), name="stats-series"),

@@ -33,7 +33,7 @@ def count_hit(request: HttpRequest) -> HttpResponse:
     path = check_path(requested_path(request))
     if request.method == "HEAD":
         return JsonResponse({})
-    origin = origins().of(request.method, _headers(request), request.META.get("REMOTE_ADDR"))
+    origin = origins().of(request.method, headers_of(request), request.META.get("REMOTE_ADDR"))
     return JsonResponse({"path": path, "count": Counter.objects.increment(path, origin=origin)})
 
 
@@ -49,11 +49,18 @@ def origins() -> Origins:
     )
 
 
-def _headers(request: HttpRequest) -> list[tuple[bytes, bytes]]:
+def headers_of(request: HttpRequest) -> list[tuple[bytes, bytes]]:
     """The headers as ASGI gives them: names in lower case, all as bytes. WSGI joins those of one name."""
     if isinstance(request, ASGIRequest):
         return list(request.scope["headers"])
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()]
+
+
+def query_of(request: HttpRequest) -> bytes:
+    """The query as it was sent."""
+    if isinstance(request, ASGIRequest):
+        return bytes(request.scope["query_string"])
+    return str(request.META.get("QUERY_STRING", "")).encode("latin-1")
 
 
 def requested_path(request: HttpRequest) -> str:

@@ -1,9 +1,10 @@
-"""The ASGI application of the counted paths: one hit in, its place in the count out, after the commit."""
+"""The ASGI application of what is counted: a hit in, its place in the count out, or the pixel, after the commit."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from counters import pixel
 from counters.dimensions import Origin
 from counters.hits import COUNTED_METHODS, COUNTED_PREFIX, HitRefused, check_path
 from counters.ingest.recorder import NotRecorded, Recorder
@@ -17,9 +18,16 @@ OriginOf = Callable[[str, Headers, str | None], Origin]
 
 RETRY_AFTER_SECONDS = 1
 
-_HEADERS: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+_JSON: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _ALLOW = (b"allow", ", ".join(COUNTED_METHODS).encode())
+_RETRY = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
 _COUNTED = COUNTED_PREFIX.encode()
+
+_PIXEL_HEADERS: Headers = [(name.lower().encode(), value.encode()) for name, value in pixel.HEADERS.items()]
+_PIXEL_JSON: Headers = [(b"content-type", b"application/json"), *_PIXEL_HEADERS]
+_GIF: Headers = [(b"content-type", b"image/gif"), *_PIXEL_HEADERS]
+_PIXEL_ALLOW = (b"allow", ", ".join(pixel.METHODS).encode())
+_PIXEL = pixel.ADDRESS.encode()
 
 
 def is_counted(scope: Scope) -> bool:
@@ -27,26 +35,54 @@ def is_counted(scope: Scope) -> bool:
     return scope["raw_path"].startswith(_COUNTED)  # type: ignore[no-any-return]
 
 
+def is_pixel(scope: Scope) -> bool:
+    """Whether this request is for the pixel, which tells of a page view."""
+    return scope["raw_path"] == _PIXEL  # type: ignore[no-any-return]
+
+
 async def count_hit(recorder: Recorder, origin_of: OriginOf, scope: Scope, send: Send) -> None:
     """Answer one request for a counted path; the request's body is not read."""
     method = scope["method"]
     if method not in COUNTED_METHODS:
-        await _refuse(send, 405, f"{method} is not counted, GET is.", _ALLOW)
+        await _refuse(send, 405, {"detail": f"{method} is not counted, GET is."}, [*_JSON, _ALLOW])
         return
     try:
         path = check_path(scope["raw_path"].decode("latin-1"))
         if method == "HEAD":
-            await _answer(send, 200, b"", [])
+            await _answer(send, 200, b"", _JSON)
             return
         client = scope["client"]
         origin = origin_of(method, scope["headers"], client[0] if client else None)
         place = await recorder.record(path, origin)
     except HitRefused as refusal:
-        await _refuse(send, refusal.status, str(refusal))
+        await _refuse(send, refusal.status, refusal.problem, _JSON)
     except NotRecorded as reason:
-        await _refuse(send, 503, str(reason), (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+        await _refuse(send, 503, {"detail": str(reason)}, [*_JSON, _RETRY])
     else:
-        await _answer(send, 200, f'{{"path": {_quoted(path)}, "count": {place}}}'.encode(), [])
+        await _answer(send, 200, f'{{"path": {_quoted(path)}, "count": {place}}}'.encode(), _JSON)
+
+
+async def count_view(recorder: Recorder, origin_of: OriginOf, scope: Scope, send: Send) -> None:
+    """Answer one request for the pixel: the page view that it tells of is a hit; the request's body is not read."""
+    method = scope["method"]
+    if method not in pixel.METHODS:
+        await _refuse(send, 405, {"detail": pixel.NOT_ALLOWED.format(method)}, [*_PIXEL_JSON, _PIXEL_ALLOW])
+        return
+    try:
+        view = pixel.page_view(scope["query_string"])
+        if method != "HEAD":
+            client = scope["client"]
+            origin = origin_of(pixel.COUNTED_AS, view.headers(scope["headers"]), client[0] if client else None)
+            await recorder.record(view.path, origin)
+    except HitRefused as refusal:
+        await _refuse(send, refusal.status, refusal.problem, _PIXEL_JSON)
+    except NotRecorded as reason:
+        await _refuse(send, 503, {"detail": str(reason)}, [*_PIXEL_JSON, _RETRY])
+    else:
+        if method == "POST":
+            await _answer(send, 204, b"", _PIXEL_HEADERS)
+        else:
+            await _answer(send, 200, pixel.GIF, _GIF)
 
 
 def _quoted(path: str) -> str:
@@ -56,11 +92,11 @@ def _quoted(path: str) -> str:
     return f'"{path}"'
 
 
-async def _refuse(send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
-    await _answer(send, status, json.dumps({"detail": reason}).encode(), list(headers))
+async def _refuse(send: Send, status: int, problem: dict[str, Any], headers: Headers) -> None:
+    await _answer(send, status, json.dumps(problem).encode(), headers)
 
 
 async def _answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
     length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*_HEADERS, length, *headers]})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body})

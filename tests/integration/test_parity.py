@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from counters import bulk
 from counters.api.views import origins
 from counters.dimensions import Dimensions, Origin
-from counters.ingest.app import count_hit
+from counters.ingest.app import count_hit, count_view
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
 from counters.models import Counter, DimensionSet, Hit, HourlyHits, VisitorSalt
@@ -144,9 +144,71 @@ def test_the_same_requests_are_answered_alike(tables: Callable[[], None], reques
     assert (slow, counted()) == fast
 
 
+PAGE = [
+    *HEADERS,
+    (b"referer", b"https://page.example/blog/"),
+    (b"x-forwarded-for", b"192.0.2.7"),
+]
+QUERIES = [
+    "path=/blog/",
+    "path=%2Fblog%2F&referrer=https%3A%2F%2Fsearch.example%2Ffind%3Fq%3D1",
+    "path=/a%2520b+c&referrer=",
+    "path=/%C3%BC",
+    "path=/ü",
+    "path=/a&path=/a",
+    "path=",
+    "path=/a&other=1",
+    "path=/" + "x" * 2048,
+    "",
+]
+VIEWS = st.lists(
+    st.tuples(st.sampled_from(["GET", "GET", "HEAD", "POST", "PUT", "OPTIONS"]), st.sampled_from(QUERIES)), max_size=10
+)
+
+
+@ON_THE_DATABASE
+@given(views=VIEWS)
+def test_the_same_page_views_are_answered_alike(tables: Callable[[], None], views: list[tuple[str, str]]):
+    tables()
+    fast = asyncio.run(views_told_to_the_fast_lane(views)), counted()
+    tables()
+    client = Client(raise_request_exception=False)
+    headers = {name.decode(): value.decode() for name, value in PAGE}
+    asked = [client.generic(method, f"/pixel.gif?{query}", headers=headers) for method, query in views]
+    slow = [
+        said(method, one.status_code, one.headers, one.content) for (method, _), one in zip(views, asked, strict=True)
+    ]
+    assert (slow, counted()) == fast
+
+
+async def views_told_to_the_fast_lane(views: list[tuple[str, str]]) -> list[Any]:
+    recorder = Recorder(PostgresWriter(conninfo()))
+    await recorder.start()
+    answers: list[Any] = []
+    for method, query in views:
+        sent: list[Any] = []
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        scope = {"method": method, "query_string": query.encode(), "headers": PAGE, "client": ("127.0.0.1", 4711)}
+        await count_view(recorder, origins().of, scope, send)
+        headers = {name.decode().title(): value.decode() for name, value in sent[0]["headers"]}
+        answers.append(said(method, sent[0]["status"], headers, sent[1]["body"]))
+    await recorder.close()
+    return answers
+
+
+def said(method: str, status: int, headers: Any, body: bytes) -> tuple[int, dict[str, str | None], bytes]:
+    """An answer as a client sees it: the web server leaves out the body of what HEAD asked for."""
+    names = ("Content-Type", "Cache-Control", "Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy", "Allow")
+    return status, {name: headers.get(name) for name in names}, b"" if method == "HEAD" else body
+
+
 def counted() -> Any:
     """Counts by path, and by what is known of the hits."""
-    hits = Hit.objects.order_by("dimensions_id").values_list("dimensions__browser", "dimensions__consumer")
+    known = ("method", "browser", "consumer", "referrer_url")
+    hits = Hit.objects.order_by("dimensions_id").values_list(*[f"dimensions__{name}" for name in known])
     return dict(Counter.objects.values_list("path", "hits")), list(hits.annotate(Sum("hits")))
 
 

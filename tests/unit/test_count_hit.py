@@ -1,40 +1,15 @@
 """The ASGI application of the counted paths: what a request is answered, without a database."""
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from counters.dimensions import PLAIN, Origin
+from counters.dimensions import PLAIN
 from counters.hits import DatabaseRefused
 from counters.ingest.app import count_hit, is_counted
 from counters.ingest.recorder import DatabaseGone, QueueFull
-
-
-class FakeRecorder:
-    """Answers every hit with `outcome`, a place or an exception, and remembers what was recorded."""
-
-    def __init__(self, outcome: int | Exception = 1) -> None:
-        self.outcome = outcome
-        self.recorded: list[str] = []
-
-    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
-        self.recorded.append(path)
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if isinstance(self.outcome, Exception):
-            future.set_exception(self.outcome)
-        else:
-            future.set_result(self.outcome)
-        return future
-
-
-class Refusing(FakeRecorder):
-    """Takes in no hit at all."""
-
-    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
-        assert isinstance(self.outcome, Exception)
-        raise self.outcome
+from tests.recorders import FakeRecorder, Refusing
 
 
 async def ask(recorder: Any, path: bytes, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
