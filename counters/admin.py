@@ -1,4 +1,4 @@
-"""The admin: counters to browse, search and reset, and the load tests that were run. No figure can be edited."""
+"""The admin: counters to browse, search and reset, imported logs, and load tests. No figure can be edited."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,14 +21,15 @@ from django.utils.html import format_html, format_html_join
 from psycopg.errors import QueryCanceled
 
 from counters.hits import now
-from counters.models import Counter, LoadTestRun, path_begins_with
+from counters.models import Counter, ImportedLog, LoadTestRun, path_begins_with
 from counters.reset import Gone, ResetBusy, reset
 
 if TYPE_CHECKING:
     CounterModelAdmin = admin.ModelAdmin[Counter]
+    ImportedLogModelAdmin = admin.ModelAdmin[ImportedLog]
     LoadTestModelAdmin = admin.ModelAdmin[LoadTestRun]
 else:
-    CounterModelAdmin = LoadTestModelAdmin = admin.ModelAdmin
+    CounterModelAdmin = ImportedLogModelAdmin = LoadTestModelAdmin = admin.ModelAdmin
 
 #: No page of the admin keeps the database busy for longer with one of its statements.
 LONGEST_READ_SECONDS = 3
@@ -42,7 +43,7 @@ MISSING = "–"
 MOST_RESET_AT_ONCE = 500
 
 admin.site.site_header = admin.site.site_title = "Hit Counter"
-admin.site.index_title = "Counts and load tests"
+admin.site.index_title = "Counts, imports and load tests"
 admin.site.site_url = "/stats/"
 
 
@@ -296,6 +297,18 @@ def _leave_log_entries(user_id: int, gone: list[Gone]) -> None:
 
 def _number(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+@admin.register(ImportedLog)
+class ImportedLogAdmin(ReadOnly, ImportedLogModelAdmin):
+    """How far each log is imported. Who deletes one has its lines counted anew when they are imported again."""
+
+    list_display = ("name", "updated", "lines", "hits", "offset")
+    fields = ("name", "updated", "lines", "hits", "offset")
+    search_fields = ("name",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("counters.delete_importedlog")
 
 
 @admin.register(LoadTestRun)

@@ -14,12 +14,13 @@ from django.urls import reverse
 from counters import admin as counter_admin
 from counters.books import verify
 from counters.hits import counter_id, now
-from counters.models import Counter, HourlyHits, LoadTestRun
+from counters.models import Counter, HourlyHits, ImportedLog, LoadTestRun
 from counters.reset import ResetBusy
 
 pytestmark = pytest.mark.django_db
 
 COUNTERS = "/admin/counters/counter/"
+IMPORTED_LOGS = "/admin/counters/importedlog/"
 LOAD_TESTS = "/admin/counters/loadtestrun/"
 REPORT = {
     "requested": 1000, "succeeded": 998, "failed": 2, "errors": {"503": 2}, "seconds": 0.5,
@@ -394,3 +395,28 @@ def test_a_load_test_that_was_cut_short_is_shown_too(admin_client):
 def test_the_admin_is_called_hit_counter(admin_client):
     page = admin_client.get(reverse("admin:index")).content.decode()
     assert "Hit Counter" in page and "Django administration" not in page
+
+
+# Imported logs
+
+
+def imported_log(name: str = "access.log") -> ImportedLog:
+    return ImportedLog.objects.create(name=name, head=b"head", tail=b"tail", offset=4321, lines=30, hits=28)
+
+
+def test_imported_logs_are_listed_with_what_they_brought_and_cannot_be_edited(admin_client):
+    log = imported_log("<b>access.log")
+    page = admin_client.get(IMPORTED_LOGS).content.decode()
+    assert "&lt;b&gt;access.log" in page and "4321" in page and "28" in page
+    page = admin_client.get(f"{IMPORTED_LOGS}{log.pk}/change/").content.decode()
+    assert 'name="_save"' not in page and 'name="offset"' not in page
+
+
+def test_an_imported_log_can_be_forgotten_by_who_may_delete_it(admin_client, client, django_user_model):
+    log = imported_log()
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_importedlog"))
+    client.force_login(viewer)
+    assert client.post(f"{IMPORTED_LOGS}{log.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert admin_client.post(f"{IMPORTED_LOGS}{log.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not ImportedLog.objects.exists()
