@@ -49,7 +49,7 @@ def spool() -> Path:
     if value is None and hasattr(settings, "BASE_DIR"):
         value = Path(settings.BASE_DIR) / DEFAULT_SPOOL
     if not value or not isinstance(value, str | Path):
-        raise ImproperlyConfigured("HITCOUNTER_SPOOL must be a directory; there is no BASE_DIR to put one in.")
+        raise ImproperlyConfigured("HITCOUNTER_SPOOL must be a directory, unless there is a BASE_DIR to put one in.")
     return Path(value).absolute()
 
 

@@ -15,7 +15,7 @@ from counters.middleware.spool import Segment, Spool
 
 TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-EXIT_SECONDS = 2.0
+EXIT_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
@@ -80,7 +80,7 @@ class Sender:
         """Try once more, for a short time; what is left then stays for the next process."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(2 * EXIT_SECONDS)
+            self._thread.join(2 * EXIT_SECONDS)  # for the connection and for the answer
 
     def _start(self) -> None:
         with self._starting:
