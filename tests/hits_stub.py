@@ -4,13 +4,14 @@ import json
 import re
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 MOST_HITS, MOST_BYTES = 10_000, 8_000_000
-FIELDS = {
+FIELDS: dict[str, Callable[[Any], object]] = {
     "path": lambda value: re.fullmatch(r"/[\x21-\x7e]{0,2047}", value),
     "at": lambda value: datetime.fromisoformat(value).utcoffset() is not None,
     "n": lambda value: value >= 1,
