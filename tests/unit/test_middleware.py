@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from asgiref.sync import iscoroutinefunction
@@ -13,6 +15,7 @@ from counters import middleware
 from counters.middleware import CountRequests, conf
 from counters.middleware.complaint import SECONDS_BETWEEN, Complaint
 from counters.middleware.spool import SpoolFull
+from tests.service import PROJECT
 
 
 class FakeCounting:
@@ -206,6 +209,12 @@ def test_a_project_without_base_dir_must_name_a_spool(settings):
     del settings.BASE_DIR
     with pytest.raises(ImproperlyConfigured, match="HITCOUNTER_SPOOL must be a directory"):
         conf.spool()
+
+
+def test_the_documentation_has_a_table_of_the_settings_that_are_read():
+    documented = re.findall(r"(?m)^\| `(HITCOUNTER_\w+)` \|", (PROJECT / "docs/middleware.md").read_text())
+    assert documented
+    assert set(documented) == set(re.findall(r'"(HITCOUNTER_\w+)"', Path(conf.__file__).read_text()))
 
 
 def test_all_hits_that_were_lost_are_logged_at_last(caplog):
