@@ -257,7 +257,8 @@ def copy_hits(cursor: psycopg.Cursor, table: str, found: Iterator[RawHit], keys:
 
 
 COPY_SETS = """
-COPY {table} (id, seen, method, status, consumer, country, referrer, referrer_url, browser, os, device, bot) FROM STDIN
+COPY {table} (id, seen, method, status, consumer, country, referrer, referrer_url, browser, os, device, bot,
+    route) FROM STDIN
 """
 
 

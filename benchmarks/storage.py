@@ -38,6 +38,7 @@ BATCHES, DIFFERENT_BATCHES = 4000, 200
 DICTIONARIES = {
     "consumer": "integer", "referrer": "integer", "referrer_url": "integer", "method": "smallint",
     "country": "smallint", "browser": "smallint", "os": "smallint", "device": "smallint",
+    "route": "smallint",
 }  # fmt: skip
 #: Those that are numbers or booleans in every layout.
 PLAIN = {"status": "smallint", "bot": "boolean"}
@@ -50,7 +51,7 @@ MAKE_SET = """
 CREATE TABLE dimension_set (
     id bigint PRIMARY KEY, seen date NOT NULL, method text NOT NULL, status smallint, consumer text NOT NULL,
     country text NOT NULL, referrer text NOT NULL, referrer_url text NOT NULL, browser text NOT NULL, os text NOT NULL,
-    device text NOT NULL, bot boolean NOT NULL
+    device text NOT NULL, bot boolean NOT NULL, route text NOT NULL
 );
 CREATE TABLE hit_set (
     at timestamptz NOT NULL, counter_id uuid NOT NULL, hits integer NOT NULL, dimensions_id bigint NOT NULL,
@@ -62,7 +63,7 @@ CREATE INDEX ON hit_set USING brin (at) WITH (pages_per_range = 32)
 MAKE_TEXT = """
 CREATE TABLE hit_text AS
 SELECT at, counter_id, hits, visitor,
-    method, status, consumer, country, referrer, referrer_url, browser, os, device, bot
+    method, status, consumer, country, referrer, referrer_url, browser, os, device, bot, route
 FROM hit_set JOIN dimension_set ON id = dimensions_id ORDER BY at;
 CREATE INDEX ON hit_text USING brin (at) WITH (pages_per_range = 32)
 """

@@ -5,11 +5,14 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 #: The dimensions by which hits can be filtered and grouped. `referrer` is the referrer's host.
-NAMES = ("country", "consumer", "referrer", "browser", "os", "device", "method", "status", "bot")
+NAMES = ("country", "consumer", "referrer", "browser", "os", "device", "method", "status", "route", "bot")
 #: Those that are rolled up by value. Bots are told apart in every figure.
 ROLLED_UP = tuple(name for name in NAMES if name != "bot")
 #: The referrer as a whole can be asked for as long as hit rows are kept; it is too various to be rolled up.
 REFERRER_URL = "referrer_url"
+
+#: Of a route, in bytes; nor has it control characters. Whoever takes one in checks both.
+LONGEST_ROUTE = 255
 
 SALT_BYTES = 32
 _ID_BYTES = 8
@@ -17,7 +20,10 @@ _BETWEEN_VALUES = "\x00"  # no value holds it: HTTP does not allow it in a heade
 
 
 class Dimensions(NamedTuple):
-    """One combination of values; the empty string, or None, is an unknown one. `status` is HTTP's."""
+    """One combination of values; the empty string, or None, is an unknown one.
+
+    `status` is HTTP's; `route` is the URL pattern that handled the request, like `/product/<int:id>/`.
+    """
 
     method: str = ""
     status: int | None = None
@@ -29,6 +35,7 @@ class Dimensions(NamedTuple):
     os: str = ""
     device: str = ""
     bot: bool = False
+    route: str = ""
 
     @property
     def id(self) -> int:
@@ -38,7 +45,9 @@ class Dimensions(NamedTuple):
 
 @lru_cache(10_000)  # many visitors share a combination
 def _key(dimensions: Dimensions) -> int:
-    values = _BETWEEN_VALUES.join("" if value is None else str(value) for value in dimensions)
+    # Those without a route keep the keys that they had before there were routes: nothing is written twice.
+    known = dimensions if dimensions.route else dimensions[:-1]
+    values = _BETWEEN_VALUES.join("" if value is None else str(value) for value in known)
     return int.from_bytes(blake2b(values.encode(), digest_size=_ID_BYTES).digest(), signed=True)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
 
@@ -10,6 +10,8 @@ COUNTED_PREFIX = "/api/"
 MAX_PATH_BYTES = 2048
 COUNTED_METHODS = ("GET", "HEAD")  # HEAD is answered, but only GET counts
 
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(hours=1)  # clocks of other machines are wrong by less
 # A request target may hold nothing but visible ASCII (RFC 9112 section 3.2); the query is cut off before.
 _PATH = re.compile(r"/[\x21-\x7e]*")
 
@@ -30,6 +32,10 @@ class PathInvalid(HitRefused):
     """A path starts with a slash and holds nothing but visible ASCII characters, others percent-encoded."""
 
 
+class TimeInvalid(HitRefused):
+    """A hit's time is not before 1970, and at most an hour ahead."""
+
+
 class DatabaseRefused(HitRefused):
     """The database refused this hit's values."""
 
@@ -41,6 +47,13 @@ def check_path(path: str) -> str:
     if not _PATH.fullmatch(path):
         raise PathInvalid(PathInvalid.__doc__)
     return path
+
+
+def check_time(at: datetime, now: datetime) -> datetime:
+    """Return `at` if a hit can have come at that time (both aware). Raises TimeInvalid."""
+    if not _EARLIEST <= at <= now + _AHEAD:
+        raise TimeInvalid(TimeInvalid.__doc__)
+    return at
 
 
 def counter_id(path: str) -> UUID:

@@ -13,6 +13,9 @@ from django.db.models.functions import Cast, Floor, Greatest, Least
 
 from counters import days, hits
 from counters.dimensions import PLAIN, SALT_BYTES, Dimensions, Origin, visitor
+from counters.sql import load
+
+_MISSING_DAYS = load("missing_days")
 
 #: A counter that was reset and has no hit yet.
 NO_MAGNITUDE = -1
@@ -126,7 +129,8 @@ class HitManager(models.Manager["Hit"]):
     def make_days(self, *wanted: date) -> None:
         """Make the partitions of these UTC days unless they are there."""
         with connection.cursor() as cursor:
-            for day in wanted:
+            cursor.execute(_MISSING_DAYS, {"days": list(wanted), "hits": days.HIT_TABLE})
+            for [day] in cursor.fetchall():
                 cursor.execute(days.make_day(day).as_string(cursor.connection))
 
 
@@ -152,6 +156,8 @@ class DimensionSet(models.Model):
     os = models.TextField()
     device = models.TextField()
     bot = models.BooleanField()
+    # With a default, so that workers of the version before can write on while they are replaced.
+    route = models.TextField(db_default="", help_text="URL pattern")
 
     objects = DimensionSetManager()
 
@@ -164,20 +170,36 @@ class VisitorSaltManager(models.Manager["VisitorSalt"]):
         """The number that this origin's visitor goes by on a UTC day; None when they must not be identified."""
         if origin.identity is None:
             return None
-        self.make(day)
-        return visitor(origin, bytes(self.get(day=day).salt))
+        return visitor(origin, self.salt(day))
+
+    def salt(self, day: date, *, until: date | None = None) -> bytes:
+        """The salt of a UTC day, made unless it is there; `until`: not to be deleted before this day is over, too."""
+        if until is None:
+            self.make(day)
+        else:
+            made = VisitorSalt(day=day, salt=token_bytes(SALT_BYTES), until=until)
+            self.bulk_create([made], update_conflicts=True, unique_fields=["day"], update_fields=["until"])
+        return bytes(self.values_list("salt", flat=True).get(day=day))
 
     def make(self, *wanted: date) -> None:
         """Make the salts of these UTC days unless they are there."""
         salts = [VisitorSalt(day=day, salt=token_bytes(SALT_BYTES)) for day in wanted]
         self.bulk_create(salts, ignore_conflicts=True)
 
+    def forget(self, before: date) -> None:
+        """Delete the salts of days that are over, but for those that are wanted for longer."""
+        self.filter(Q(until=None) | Q(until__lt=before), day__lt=before).delete()
+
 
 class VisitorSalt(models.Model):
-    """The random key under which visitors are hashed on one UTC day; deleted when the day is over."""
+    """The random key under which visitors are hashed on one UTC day; deleted when the day is over.
+
+    Hits that come later, from log files, would find nobody again: their days' salts are kept `until` another day.
+    """
 
     day = models.DateField(primary_key=True)
     salt = models.BinaryField()
+    until = models.DateField(null=True)
 
     objects = VisitorSaltManager()
 
@@ -340,6 +362,44 @@ class BatchLedger(models.Model):
 
     def __str__(self) -> str:
         return f"batch {self.batch} of {self.writer}"
+
+
+class IdempotencyKey(models.Model):
+    """A `POST /hits/` that has been counted, by its `Idempotency-Key`: sent again, it gets the same answer."""
+
+    key = models.TextField(primary_key=True, db_collation="C")
+    request = models.BinaryField(help_text="BLAKE2b-256 of the body")
+    counted = models.BigIntegerField(help_text="hits, which is the answer")
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index("at", name="idempotencykey_at")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class ImportedLog(models.Model):
+    """A log file, and how far it has been imported. It is known by what is in it, whatever name it has by now.
+
+    Two logs that begin with the same line are told apart by what precedes the offset.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    name = models.TextField(help_text="of the file that was read last")
+    head = models.BinaryField(help_text="BLAKE2b-256 of its first line")
+    offset = models.BigIntegerField(help_text="bytes that have been imported, before compression")
+    tail = models.BinaryField(help_text="BLAKE2b-256 of what precedes the offset, 64 KiB at most")
+    lines = models.BigIntegerField(help_text="among these bytes")
+    hits = models.BigIntegerField(help_text="that were counted")
+    updated = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-updated"]
+        indexes = [models.Index("head", name="importedlog_head")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class LoadTestRun(models.Model):

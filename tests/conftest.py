@@ -19,6 +19,8 @@ COUNTED_TABLES = (
     "counters_rolledday",
     "counters_lateday",
     "counters_retention",
+    "counters_idempotencykey",
+    "counters_importedlog",
 )
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

@@ -15,7 +15,7 @@ FIELDS: dict[str, Callable[[Any], object]] = {
     "path": lambda value: re.fullmatch(r"/[\x21-\x7e]{0,2047}", value),
     "at": lambda value: datetime.fromisoformat(value).utcoffset() is not None,
     "n": lambda value: value >= 1,
-    "method": lambda value: re.fullmatch(r"[A-Z-]{1,32}", value),
+    "method": lambda value: re.fullmatch(r"[A-Z-]{1,20}", value),
     "status": lambda value: 100 <= value <= 599,
     **{
         name: lambda value: len(value.encode()) <= 255 and not re.search(r"[\x00-\x1f\x7f-\x9f]", value)

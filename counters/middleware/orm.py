@@ -39,6 +39,7 @@ def _origin(hit: Hit) -> Origin:
             os=sender.os,
             device=sender.device,
             bot=sender.bot,
+            route=hit.get("route", ""),
         ),
         None if visitor is None else visitor.encode(),
     )

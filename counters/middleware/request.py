@@ -20,7 +20,7 @@ LONGEST_REFERRER = 2048
 LONGEST_USER_AGENT = 512
 
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-_METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
+_METHOD = re.compile(r"[A-Z-]{1,20}")  # what others a client may think up is left unknown
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: Scheme; user and password; the rest up to query or fragment.
 _REFERRER = re.compile(r"([a-z-]+://)(?:[^/?#]*@)?([^?#]+)")

@@ -21,9 +21,13 @@ def translate(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Give the hits that are there, of which only the method is known, the key of that."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT method FROM counters_hit")
+        sets = apps.get_model("counters", "DimensionSet")
+        # Dimensions that have come since are no columns yet.
+        fields = [field.name for field in sets._meta.fields if field.name in Dimensions._fields]
         for [method] in cursor.fetchall():
             known = Dimensions(method=method)
-            apps.get_model("counters", "DimensionSet").objects.create(id=known.id, seen=date.today(), **known._asdict())
+            values = {name: getattr(known, name) for name in fields}
+            sets.objects.create(id=known.id, seen=date.today(), **values)
             cursor.execute("UPDATE counters_hit SET dimensions_id = %s WHERE method = %s", [known.id, method])
 
 

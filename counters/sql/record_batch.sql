@@ -30,13 +30,13 @@ WITH incoming AS MATERIALIZED (
     ) AS row (id, dimensions, visitor, hits)
 ), known AS (
     INSERT INTO counters_dimensionset AS d
-        (id, seen, method, status, consumer, country, referrer, referrer_url, browser, os, device, bot)
+        (id, seen, method, status, consumer, country, referrer, referrer_url, browser, os, device, bot, route)
     SELECT
         id, ($9::timestamptz AT TIME ZONE 'UTC')::date,
-        method, status, consumer, country, referrer, referrer_url, browser, os, device, bot
+        method, status, consumer, country, referrer, referrer_url, browser, os, device, bot, route
     FROM json_to_recordset($8::json) AS row (
         id bigint, method text, status smallint, consumer text, country text, referrer text, referrer_url text,
-        browser text, os text, device text, bot boolean
+        browser text, os text, device text, bot boolean, route text
     )
     ORDER BY id
     ON CONFLICT (id) DO UPDATE SET seen = excluded.seen WHERE d.seen < excluded.seen

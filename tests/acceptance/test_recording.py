@@ -100,6 +100,7 @@ def test_visitors_are_told_apart_by_address_and_user_agent(behind_a_proxy, varie
         ("device", {"desktop": (2, 1), "": (2, 1), "mobile": (2, 1)}),
         ("method", {"GET": (6, 3)}),
         ("status", {"": (6, 3)}),
+        ("route", {"": (6, 3)}),
         ("bot", {"false": (4, 2), "true": (2, 1)}),
     ],
 )

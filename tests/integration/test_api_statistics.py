@@ -130,6 +130,21 @@ def test_the_shares_of_a_dimension(client, hits):
     assert ask(client, "/stats/by/referrer_url/") == [{"value": "", "hits": 8, "visitors": 3}]
 
 
+def test_hits_are_told_by_the_route_that_handled_them(client):
+    hit("/product/1/", "2026-03-01T10:00", 2, route="/product/<int:id>/")
+    hit("/product/2/", "2026-03-01T10:00", route="/product/<int:id>/")
+    hit("/api/a", "2026-03-01T10:00", visitor=b"ann")
+    of_products = {"value": "/product/<int:id>/", "hits": 3, "visitors": 0}
+    unknown = {"value": "", "hits": 1, "visitors": 1}
+    assert ask(client, "/stats/by/route/") == [of_products, unknown]
+    assert ask(client, "/stats/", route="/product/<int:id>/", **DAY) == [
+        {"path": "/product/1/", "count": 2},
+        {"path": "/product/2/", "count": 1},
+    ]
+    assert ask(client, "/stats/path/", path="/product/1/")["dimensions"]["route"] == [of_products | {"hits": 2}]
+    assert ask(client, "/stats/path/", path="/api/a")["dimensions"]["route"] == [unknown]
+
+
 def test_the_tree(client, hits):
     assert ask(client, "/stats/tree/") == [{"path": "/api/", "hits": 8, "paths": 3}]
     assert ask(client, "/stats/tree/", prefix="/api/") == [

@@ -41,7 +41,7 @@ def ask():
 
 
 def kept() -> Tally:
-    names = ("method", "status", "consumer", "referrer", "referrer_url", "browser", "bot")
+    names = ("method", "status", "route", "consumer", "referrer", "referrer_url", "browser", "bot")
     fields = ["counter__path", *[f"dimensions__{name}" for name in names]]
     return Tally(Hit.objects.values_list(*fields))
 
@@ -49,11 +49,21 @@ def kept() -> Tally:
 def test_requests_are_counted_with_all_that_is_known(host):
     ask()
     assert kept() == {
-        ("/", "GET", 200, "", "", "", "", False): 1,
-        ("/page/a", "GET", 200, "acme", "", "", "Firefox", False): 2,
-        ("/page/b", "POST", 200, "", "example.org", "https://example.org/page", "Googlebot", True): 1,
-        ("/broken", "GET", 500, "", "", "", "Firefox", False): 1,
-        ("/nothing", "GET", 404, "", "", "", "", False): 1,
+        ("/", "GET", 200, "/", "", "", "", "", False): 1,
+        ("/page/a", "GET", 200, "/page/<str:name>", "acme", "", "", "Firefox", False): 2,
+        (
+            "/page/b",
+            "POST",
+            200,
+            "/page/<str:name>",
+            "",
+            "example.org",
+            "https://example.org/page",
+            "Googlebot",
+            True,
+        ): 1,
+        ("/broken", "GET", 500, "/broken", "", "", "", "Firefox", False): 1,
+        ("/nothing", "GET", 404, "", "", "", "", "", False): 1,
     }
     assert dict(Counter.objects.values_list("path", "hits"))["/page/a"] == 2
 

@@ -11,6 +11,7 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from counters import bulk
 from counters.api.views import origins
 from counters.dimensions import Dimensions, Origin
 from counters.ingest.app import count_hit
@@ -29,6 +30,7 @@ ORIGINS = st.builds(
         consumer=st.sampled_from(["", "acme", 'Näme "x"\\']),
         referrer=st.sampled_from(["", "example.com"]),
         bot=st.booleans(),
+        route=st.sampled_from(["", "/ä/<int:id>/"]),
         **{name: st.just("") for name in ("country", "referrer_url", "browser", "os", "device")},
     ),
     st.sampled_from([None, b"192.0.2.1\x00Firefox", b"192.0.2.2\x00"]),
@@ -98,6 +100,15 @@ def through_the_orm(groups: Groups) -> list[int]:
     return places
 
 
+def in_one_load(groups: Groups) -> None:
+    load, at = bulk.Load(bulk.kept_salt_of, latest=START + timedelta(days=3)), START
+    for minutes, hits in groups:
+        at += timedelta(minutes=minutes)
+        for path, origin in hits:
+            load.count(at, path, origin)
+    bulk.record(load, lambda: None)
+
+
 @ON_THE_DATABASE
 @given(groups=GROUPS)
 def test_the_same_hits_leave_the_same_rows(tables: Callable[[], None], groups: Groups):
@@ -107,6 +118,10 @@ def test_the_same_hits_leave_the_same_rows(tables: Callable[[], None], groups: G
     tables()
     salted()
     assert (through_the_orm(groups), rows()) == fast
+    tables()
+    salted()
+    in_one_load(groups)
+    assert rows() == fast[1]
 
 
 HEADERS = [

@@ -58,6 +58,7 @@ VALUES: dict[str, list[Any]] = {
     "os": ["", "Linux"],
     "device": ["", "mobile"],
     "bot": [False, False, True],
+    "route": ["", "/a/<int:id>/"],
 }
 IDENTITIES = [None, b"ann", b"bob", b"bob"]
 FUNCTIONS = ["total", "total", "series", "series", "by", "by", "by", "tree", "path_report", "ranking", "page"]

@@ -136,7 +136,7 @@ def test_the_consumer_header_is_utf_8_if_it_can_be(header, read):
     assert consumer_header(request(HTTP_X_CONSUMER=header)) == read
 
 
-@pytest.mark.parametrize("method", ["get", "G T", "", "X" * 33, "GET\n"])
+@pytest.mark.parametrize("method", ["get", "G T", "", "X" * 21, "GET\n"])
 def test_a_method_that_is_none_is_left_out(method):
     made = request()
     made.method = method

@@ -1,0 +1,138 @@
+"""Many hits in one transaction, each with a time and an origin of its own: what log files and `POST /hits/` bring.
+
+A `Load` gathers them as rows; `record` writes those with COPY, adds them up per path and hour in the database, and
+commits. What belongs to the hits (an answer to remember, how far a file was read) is written in the same transaction.
+Counters are locked in the order of their keys, after everything that takes long and before dimensions, as in
+record_batch.sql: so nobody deadlocks, and live hits of these paths wait for a moment only.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import TypeVar
+
+from django.db import Error, connection, transaction
+from psycopg import errors
+
+from counters.dimensions import Dimensions, Origin, visitor
+from counters.hits import check_time, counter_ids, now
+from counters.models import Hit, VisitorSalt
+from counters.sql import load
+
+T = TypeVar("T")
+
+#: Each takes a partition, and a lock on it.
+MOST_DAYS = 366
+#: The salts of days that are over are kept for so long after a load that brought hits of them: the rest of a log, which
+#: is mostly rotated once a week at the latest, then finds the same visitors, and so does an import that was cut short.
+SALTS_KEPT = timedelta(days=8)
+ATTEMPTS = 5
+_CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
+
+_SESSION = load("bulk_session")
+_TABLE = load("bulk_table")
+_COPY = "COPY bulk_hits FROM STDIN"
+_NULL = r"\N"  # in COPY's text format
+_HITS = load("bulk_hits")
+_COUNTERS = load("bulk_counters")
+_HOURS = load("bulk_hours")
+_SETS = load("bulk_sets")
+
+
+class Load:
+    """Hits to be counted together. What is worked out for a time, a path or an origin is worked out once.
+
+    `salt` gives the salt of a UTC day's visitors, `latest` is the time now.
+    """
+
+    def __init__(self, salt: Callable[[date], bytes], latest: datetime) -> None:
+        self._salt, self._latest = cache(salt), latest
+        self._rows: list[str] = []
+        self._times: dict[datetime, tuple[str, date]] = {}
+        self._ids: dict[str, str] = {}
+        self._origins: dict[tuple[date, Origin], str] = {}
+        self.hits = 0
+        self.days: set[date] = set()
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    def count(self, at: datetime, path: str, origin: Origin, hits: int = 1) -> None:
+        """Add `hits` like hits of a path that has been checked, at a time (aware). Raises hits.TimeInvalid."""
+        text, day = self._times.get(at) or self._learn_time(at)
+        known = self._origins.get((day, origin)) or self._learn_origin(day, origin)
+        self._rows.append(f"{text}\t{self._ids.get(path) or self._learn_path(path)}\t{hits}\t{known}\n")
+        self.hits += hits
+
+    def _learn_time(self, at: datetime) -> tuple[str, date]:
+        utc = check_time(at, self._latest).astimezone(UTC)
+        time = self._times[at] = utc.isoformat(), utc.date()
+        self.days.add(utc.date())
+        return time
+
+    def _learn_path(self, path: str) -> str:
+        [id] = counter_ids([path])
+        self._ids[path] = id
+        return id
+
+    def _learn_origin(self, day: date, origin: Origin) -> str:
+        number = _NULL if origin.identity is None else visitor(origin, self._salt(day))
+        known = self._origins[day, origin] = f"{origin.id}\t{number}"
+        return known
+
+    def write(self) -> None:
+        """Write all of it in the transaction under way."""
+        if not self._rows:
+            return
+        seen = max(now().date(), *self.days)
+        with connection.cursor() as cursor:
+            cursor.execute(_SESSION)
+            cursor.execute(_TABLE)
+            with cursor.copy(_COPY) as copy:
+                copy.write("".join(self._rows))
+            cursor.execute(_HITS)
+            cursor.execute(_COUNTERS, {"ids": "\n".join(self._ids.values()), "paths": "\n".join(self._ids)})
+            cursor.execute(_HOURS)
+            cursor.execute(_SETS, {"sets": self._sets(), "seen": seen})
+
+    def _sets(self) -> str:
+        sets: dict[int, Dimensions] = {origin.id: origin.dimensions for _, origin in self._origins}
+        return json.dumps([{"id": id, **dimensions._asdict()} for id, dimensions in sets.items()])
+
+
+def record(load: Load, first: Callable[[], T]) -> T:
+    """Commit a load together with what `first` writes, and return what it returns.
+
+    What `first` raises undoes all, and is raised. Other transactions may be in the way, or maintenance may have
+    dropped the partition of a day long past: then both are done again. Raises django.db.Error.
+    """
+    for attempts_left in reversed(range(ATTEMPTS)):
+        try:
+            Hit.objects.make_days(*sorted(load.days))
+            with transaction.atomic():
+                result = first()
+                load.write()
+        except Error as error:
+            if not attempts_left or not _is_conflict(error.__cause__):
+                raise
+        else:
+            return result
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_conflict(cause: BaseException | None) -> bool:
+    no_partition = isinstance(cause, errors.CheckViolation) and not cause.diag.constraint_name
+    return no_partition or isinstance(cause, _CONFLICTS)
+
+
+def salt_of(day: date) -> bytes:
+    """The salt of a day's visitors, as live hits have it; that of a day that is over is kept for SALTS_KEPT."""
+    today = now().date()
+    return VisitorSalt.objects.salt(day, until=None if day >= today else today + SALTS_KEPT)
+
+
+def kept_salt_of(day: date) -> bytes:
+    """The salt of a day's visitors, which is kept for SALTS_KEPT from now even if the day is not over."""
+    return VisitorSalt.objects.salt(day, until=now().date() + SALTS_KEPT)
