@@ -1,7 +1,10 @@
 """From the spool to the service: when hits are sent, when again, and when not any more."""
 
+import json
 import logging
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from counters.middleware import sender as module
 from counters.middleware.sender import LONGEST_PAUSE_SECONDS, LONGEST_RETRY_AFTER_SECONDS, Sender
 from counters.middleware.service import Refused, Unavailable
 from counters.middleware.spool import Spool, SpoolFull
+from tests.service import PROJECT
 
 
 class Clock:
@@ -248,3 +252,31 @@ def test_a_full_spool_is_emptied_by_whoever_finds_it_full(spool, service, tmp_pa
         full.count({"path": "/", "at": ""})
     full.close()
     assert service.lines == [b"1"]
+
+
+# A process of its own, since what is registered at forks stays registered.
+FORK_AMID_COUNTING = """
+import os, sys
+from pathlib import Path
+from counters.middleware.sender import Sender
+from counters.middleware.spool import Spool
+
+def deliver(key, lines, patience):
+    print(lines.decode(), end="", flush=True)
+
+sender = Sender(Spool(Path(sys.argv[1]), 10_000), deliver)
+sender.attend_forks()
+sender.count({"path": "/parent", "at": ""})
+if os.fork():
+    os._exit(0)
+sender.count({"path": "/child", "at": ""})
+sys.stdin.read()
+"""
+
+
+def test_a_child_sends_its_own_hits_and_what_its_parent_left(tmp_path):
+    command = [sys.executable, "-c", FORK_AMID_COUNTING, tmp_path]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        sent = [json.loads(parent.stdout.readline())["path"] for _ in range(2)]
+        parent.stdin.close()
+    assert sorted(sent) == ["/child", "/parent"]
