@@ -1,8 +1,6 @@
 """Counting, the load test and the service's health: check what is asked, call, answer."""
 
 from functools import cache
-from typing import Any
-from urllib.parse import quote
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
@@ -20,6 +18,7 @@ from counters.api.errors import RETRY_AFTER_SECONDS, detail
 from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.schema import LOAD_TEST
 from counters.hits import COUNTED_METHODS, check_path
+from counters.middleware.request import requested_path
 from counters.models import Counter
 from counters.origins import Origins
 
@@ -61,20 +60,6 @@ def query_of(request: HttpRequest) -> bytes:
     if isinstance(request, ASGIRequest):
         return bytes(request.scope["query_string"])
     return str(request.META.get("QUERY_STRING", "")).encode("latin-1")
-
-
-def requested_path(request: HttpRequest) -> str:
-    """The request target as it was sent, without its query.
-
-    ASGI servers and gunicorn hand it on as it came. Others (Django's runserver) hand on only the decoded path, which
-    is then encoded anew: there, `%2F` and `/` are the same.
-    """
-    scope: dict[str, Any] = getattr(request, "scope", {})
-    if raw_path := scope.get("raw_path"):
-        return str(raw_path.decode("latin-1"))
-    if target := request.META.get("RAW_URI"):
-        return str(target).partition("?")[0]
-    return quote(request.path, safe="/!$&'()*+,;=:@~")
 
 
 class LoadTest(APIView):

@@ -1,0 +1,1 @@
+"""A small Django project of somebody else, whose requests are counted."""
