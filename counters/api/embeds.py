@@ -18,8 +18,9 @@ from rest_framework.views import APIView
 
 from counters import pixel, stats
 from counters.api.errors import detail, refused
-from counters.api.views import headers_of, origins, query_of, requested_path
+from counters.api.views import headers_of, origins, query_of
 from counters.hits import HitRefused, check_path
+from counters.middleware.request import requested_path
 from counters.models import Counter
 
 SCRIPT = Path(__file__).with_name("count.js").read_text()
