@@ -118,17 +118,28 @@ class _Part(NamedTuple):
     end: Misfit | None = None
 
 
-class _Mark(NamedTuple):
-    """How far a log is imported: `window` precedes the offset."""
+class _Reach(NamedTuple):
+    """How far a log is imported; `window` precedes the offset. `marks`: see models.ImportedLog."""
 
     offset: int
     window: bytes
+    marks: bytes
     lines: int
     hits: int
 
-    def after(self, text: bytes, part: _Part) -> "_Mark":
-        window = (self.window + text)[-WINDOW_BYTES:] if len(text) < WINDOW_BYTES else text[-WINDOW_BYTES:]
-        return _Mark(self.offset + len(text), window, self.lines + part.lines, self.hits + part.load.hits)
+    def after(self, part: _Part, text: bytes) -> "_Reach":
+        """How far it is imported with one part more, which has this text."""
+        reached, end = self.window + text, self.offset + len(text)
+        marks = [
+            _digest(_before(reached, power - end + len(reached)))
+            for power in (1 << exponent for exponent in range(self.offset.bit_length(), end.bit_length()))
+        ]
+        window = _before(reached, len(reached))
+        return _Reach(end, window, self.marks + b"".join(marks), self.lines + part.lines, self.hits + part.load.hits)
+
+
+def _before(text: bytes, offset: int) -> bytes:
+    return text[max(0, offset - WINDOW_BYTES) : offset]
 
 
 class Importer:
@@ -180,14 +191,14 @@ class Importer:
                 self._commit_all(log, self._parts(file, log, log_format, summary))
         return summary
 
-    def _commit_all(self, log: ImportedLog, parts: Iterator[tuple[_Part, _Mark]]) -> None:
+    def _commit_all(self, log: ImportedLog, parts: Iterator[tuple[_Part, _Reach]]) -> None:
         """Commit the parts one after the other, each while the next is gathered."""
         under_way: Future[None] | None = None
         try:
-            for part, mark in parts:
+            for part, reach in parts:
                 if under_way:
                     under_way.result()
-                under_way = self._committing.submit(_commit, part.load, log, mark)
+                under_way = self._committing.submit(_commit, part.load, log, reach)
         finally:
             if under_way:
                 under_way.result()
@@ -212,15 +223,15 @@ class Importer:
 
     def _parts(
         self, file: LogFile, log: ImportedLog, log_format: LogFormat, summary: Summary
-    ) -> Iterator[tuple[_Part, _Mark]]:
+    ) -> Iterator[tuple[_Part, _Reach]]:
         """What is new in a log, a transaction at a time, with how far the log is imported after it."""
-        mark = _Mark(log.offset, file.window(log.offset) or b"", log.lines, log.hits)
+        reach = _Reach(log.offset, file.window(log.offset) or b"", bytes(log.marks), log.lines, log.hits)
         for block in file.blocks(log.offset):
             while block and not self._stopped.is_set():
-                part = self._gather(file, log_format, block, mark.lines, summary)
+                part = self._gather(file, log_format, block, reach.lines, summary)
                 if part.size:
-                    mark = mark.after(block[: part.size], part)
-                    yield part, mark
+                    reach = reach.after(part, block[: part.size])
+                    yield part, reach
                     self._tell_progress(file, part.lines)
                 if part.end:
                     raise ImportFailed(f"{file.name}, line {part.end.line:,}: {part.end.reason}")
@@ -305,13 +316,21 @@ def _known(file: LogFile, beginning: bytes) -> ImportedLog:
     head = _digest(beginning.splitlines()[0])
     for log in ImportedLog.objects.filter(head=head).order_by("-offset"):
         window = file.window(log.offset)
-        if window is not None and _digest(window) == bytes(log.tail):
+        if _is_beginning(file, log) if window is None else _digest(window) == bytes(log.tail):
             log.name = file.name
             return log
-    return ImportedLog(name=file.name, head=head, offset=0, tail=_digest(b""), lines=0, hits=0)
+    return ImportedLog(name=file.name, head=head, offset=0, tail=_digest(b""), marks=b"", lines=0, hits=0)
 
 
-def _commit(load: Load, log: ImportedLog, mark: _Mark) -> None:
+def _is_beginning(file: LogFile, log: ImportedLog) -> bool:
+    """Whether a file that ends before the offset of a log is an earlier copy of it, by the last mark in its reach."""
+    exponent, last = 0, b""
+    while (window := file.window(1 << exponent)) is not None:
+        exponent, last = exponent + 1, window
+    return _digest(last) == bytes(log.marks)[(exponent - 1) * _DIGEST_BYTES : exponent * _DIGEST_BYTES]
+
+
+def _commit(load: Load, log: ImportedLog, reach: _Reach) -> None:
     """Count a part of a log, and note how far it is imported, in one transaction."""
 
     before = log.offset
@@ -319,7 +338,8 @@ def _commit(load: Load, log: ImportedLog, mark: _Mark) -> None:
     def note() -> None:
         if before and not ImportedLog.objects.filter(id=log.id, offset=before).exists():
             raise ImportFailed(f"{log.name}: something else has changed how far it is imported; try again.")
-        log.offset, log.tail, log.lines, log.hits = mark.offset, _digest(mark.window), mark.lines, mark.hits
+        log.offset, log.tail, log.marks = reach.offset, _digest(reach.window), reach.marks
+        log.lines, log.hits = reach.lines, reach.hits
         log.save()
 
     bulk.record(load, note)

@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
                 ("head", models.BinaryField(help_text="BLAKE2b-256 of its first line")),
                 ("offset", models.BigIntegerField(help_text="bytes that have been imported, before compression")),
                 ("tail", models.BinaryField(help_text="BLAKE2b-256 of what precedes the offset, 64 KiB at most")),
+                ("marks", models.BinaryField(help_text="the same of 1, 2, 4, 8, … bytes, one after the other")),
                 ("lines", models.BigIntegerField(help_text="among these bytes")),
                 ("hits", models.BigIntegerField(help_text="that were counted")),
                 ("updated", models.DateTimeField(auto_now=True)),

@@ -401,7 +401,7 @@ def test_the_admin_is_called_hit_counter(admin_client):
 
 
 def imported_log(name: str = "access.log") -> ImportedLog:
-    return ImportedLog.objects.create(name=name, head=b"head", tail=b"tail", offset=4321, lines=30, hits=28)
+    return ImportedLog.objects.create(name=name, head=b"head", tail=b"tail", marks=b"", offset=4321, lines=30, hits=28)
 
 
 def test_imported_logs_are_listed_with_what_they_brought_and_cannot_be_edited(admin_client):

@@ -302,6 +302,40 @@ def test_two_logs_that_begin_with_the_same_line_are_two(log, tmp_path):
     assert sum(counts().values()) == 9
 
 
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_an_earlier_copy_of_a_log_is_known(log, tmp_path, monkeypatch, compress: Callable[[bytes], bytes]):
+    monkeypatch.setattr(logfiles, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(importing, "WINDOW_BYTES", 300)
+    monkeypatch.setattr(logfiles, "WINDOW_BYTES", 300)
+    log.write_text(lines(*range(100)))
+    run(log)
+    copy = tmp_path / "copy"
+    for length in (1, 2, 3, 10, 50, 99):
+        copy.write_bytes(compress(lines(*range(length)).encode()))
+        assert run(copy) == [f"{copy}: 0 new."]
+    assert counts() == in_log(0, 100)
+
+
+def test_a_shorter_log_that_begins_as_another_does_is_none_of_its_copies(log, tmp_path):
+    log.write_text(lines(*range(100)))
+    other = tmp_path / "other.log"
+    other.write_text(lines(0, *range(200, 205)))
+    run(log)
+    assert run(other) == [f"{other}: 6 new lines, 6 hits."]
+
+
+def test_what_tells_a_log_does_not_depend_on_where_transactions_ended(log, monkeypatch):
+    log.write_text(lines(*range(100)))
+    told = []
+    for block in (301, 1000, 5000, 1_000_000):
+        monkeypatch.setattr(logfiles, "BLOCK_BYTES", block)
+        ImportedLog.objects.all().delete()
+        run(log)
+        told.append(ImportedLog.objects.values_list("offset", "head", "tail", "marks", "lines").get())
+    assert [tuple(map(bytes, row[1:4])) for row in told] == [tuple(map(bytes, told[0][1:4]))] * 4
+    assert len(bytes(told[0][3])) == 32 * log.stat().st_size.bit_length()
+
+
 def test_a_last_line_without_its_end_is_counted_when_it_has_one(log):
     whole = lines(0, 1)
     log.write_text(whole[:-30])
