@@ -20,7 +20,7 @@ from tests.service import PROJECT
 NOW = datetime(2026, 3, 11, 12, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
 DONE = "All is done that is due."
-BUSY = "Maintenance is running already. Try again later."
+BUSY = "Maintenance, or an import, is running already. Try again later."
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,11 @@ def test_the_service_recognises_its_own_requests(client):
 
 
 @pytest.mark.usefixtures("closed")
-@pytest.mark.parametrize("token", ["", "service", "service:1:x", signing.TimestampSigner(salt="other").sign("service")])
+@pytest.mark.parametrize(
+    "token",
+    ["", "service", "service:1:x", signing.TimestampSigner(salt="other").sign("service")],
+    ids=["none", "unsigned", "made up", "for something else"],
+)
 def test_a_made_up_service_token_opens_nothing(client, token):
     assert client.get("/stats/", headers={SERVICE_HEADER: token}).status_code == 401
 
