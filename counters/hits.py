@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID
 
 COUNTED_PREFIX = "/api/"
 MAX_PATH_BYTES = 2048
 COUNTED_METHODS = ("GET", "HEAD")  # HEAD is answered, but only GET counts
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+#: The clocks of those who report hits may be ahead of this one.
+MOST_AHEAD = timedelta(hours=1)
 
 # A request target may hold nothing but visible ASCII (RFC 9112 section 3.2); the query is cut off before.
 _PATH = re.compile(r"/[\x21-\x7e]*")
@@ -30,6 +33,10 @@ class PathInvalid(HitRefused):
     """A path starts with a slash and holds nothing but visible ASCII characters, others percent-encoded."""
 
 
+class TimeInvalid(HitRefused):
+    """A hit's time has an offset from UTC, is not before 1970, and at most an hour ahead of now."""
+
+
 class DatabaseRefused(HitRefused):
     """The database refused this hit's values."""
 
@@ -41,6 +48,13 @@ def check_path(path: str) -> str:
     if not _PATH.fullmatch(path):
         raise PathInvalid(PathInvalid.__doc__)
     return path
+
+
+def check_time(at: datetime, now: datetime) -> datetime:
+    """Return `at` as it is, if hits can be counted for that time; `now` is aware. Raises TimeInvalid."""
+    if at.utcoffset() is None or not EARLIEST <= at <= now + MOST_AHEAD:
+        raise TimeInvalid(TimeInvalid.__doc__)
+    return at
 
 
 def counter_id(path: str) -> UUID:

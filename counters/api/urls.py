@@ -1,8 +1,8 @@
-"""The counted paths as a Django view, the statistics, the load test, the service's health, and the API described."""
+"""The counted paths as a Django view, hits sent in, statistics, load test, health, and the API described."""
 
 from django.urls import path, re_path
 
-from counters.api import schema, statistics, views
+from counters.api import batches, schema, statistics, views
 from counters.hits import COUNTED_PREFIX
 
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("stats/by/<str:dimension>/", statistics.Shares.as_view(), name="stats-by"),
     path("stats/tree/", statistics.Tree.as_view(), name="stats-tree"),
     path("stats/path/", statistics.OnePath.as_view(), name="stats-path"),
+    path("hits/", batches.Hits.as_view(), name="hits"),
     path("test/<str:requests>/", views.LoadTest.as_view(), name="load-test"),
     path("healthz/live", views.live, name="live"),
     path("healthz/ready", views.ready, name="ready"),
