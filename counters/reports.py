@@ -131,13 +131,27 @@ def reported(items: list[Any], now: datetime) -> Iterator[Report]:
             raise ItemRefused(index, refusal) from None
 
 
+class _Kind:
+    """What items with one description have in common; each visitor among them has one origin."""
+
+    def __init__(self, described: _Description) -> None:
+        self._dimensions = _dimensions(*described)
+        self._origins: dict[str | None, Origin] = {}
+
+    def origin(self, visitor: str | None) -> Origin:
+        return self._origins.get(visitor) or self._learn(visitor)
+
+    def _learn(self, visitor: str | None) -> Origin:
+        origin = self._origins[visitor] = Origin(self._dimensions, _identity(visitor or ""))
+        return origin
+
+
 class _Reader:
     """Reads the items of one body; what like items have in common is worked out once."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
-        self._dimensions: dict[_Description, Dimensions] = {}
-        self._origins: dict[tuple[_Description, str | None], Origin] = {}
+        self._kinds: dict[_Description, _Kind] = {}
 
     def read(self, item: Any) -> Report:
         """Raises HitRefused."""
@@ -146,20 +160,18 @@ class _Reader:
         path, at, hits = get("path"), get("at"), get("n")
         if path is None:
             raise FieldInvalid("There is no path.")
-        key = (tuple(map(get, _DESCRIBED)), get("visitor"))
+        described = tuple(map(get, _DESCRIBED))
+        kind = self._kinds.get(described) or self._learn(described)
         return Report(
             self._now if at is None else check_time(_time(at), self._now),
             check_path(path),
-            self._origins.get(key) or self._learn(*key),
+            kind.origin(get("visitor")),
             1 if hits is None else _number(hits),
         )
 
-    def _learn(self, described: _Description, visitor: str | None) -> Origin:
-        dimensions = self._dimensions.get(described)
-        if dimensions is None:
-            dimensions = self._dimensions[described] = _dimensions(*described)
-        origin = self._origins[described, visitor] = Origin(dimensions, _identity(visitor or ""))
-        return origin
+    def _learn(self, described: _Description) -> _Kind:
+        kind = self._kinds[described] = _Kind(described)
+        return kind
 
 
 def _check_kinds(item: Any) -> None:

@@ -11,8 +11,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
 
 from django.conf import settings
 
-#: Of each connection, in bytes; the kernel takes twice as much, which is what gunicorn-h1c keeps of a request that comes
-#: while it has not yet put the one before it away. It closes the connection, without an answer, when there is more.
+#: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
+#: before gunicorn has put the one before it away; when there is more, the connection is closed without an answer.
 RECEIVE_BUFFER = 32_768
 GARBAGE_THRESHOLD = 20_000  # container objects made and not yet freed; Python's own is 700
 

@@ -11,16 +11,16 @@ from rest_framework.views import APIView
 
 from counters import batches, reports
 from counters.api.schema import HITS, JSON, NDJSON
+from counters.conf import MOST_BODY_BYTES
 from counters.hits import now
 
-MOST_BYTES = 8_000_000
 LONGEST_KEY = 255
 KEY_HEADER = "Idempotency-Key"
 
 _FORMS: dict[str, Callable[[bytes], list[Any]]] = {JSON: reports.items_of_list, NDJSON: reports.items_of_lines}
 #: A string as structured fields have it (RFC 9651 section 3.3.3), or what most clients send, the key as it is.
 _QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_BARE_KEY = re.compile(r"[!#-~][ -~]*")
+_BARE_KEY = re.compile(r"[!#-~][!-~]*")
 _ESCAPED = re.compile(r'\\(["\\])')
 
 
@@ -67,14 +67,16 @@ def _key(request: Request) -> str | None:
     quoted = _QUOTED_KEY.fullmatch(sent.strip())
     key = _ESCAPED.sub(r"\1", quoted[1]) if quoted else sent.strip()
     if len(key) > LONGEST_KEY or not (key if quoted else _BARE_KEY.fullmatch(key)):
-        raise ValidationError({KEY_HEADER: [f"Must be 1 to {LONGEST_KEY} visible ASCII characters, or these quoted."]})
+        raise ValidationError(
+            {KEY_HEADER: [f"Must be 1 to {LONGEST_KEY} ASCII characters, without spaces or in quotes."]}
+        )
     return key
 
 
 def _body(request: Request) -> bytes:
     """The body, of which no more is read than is allowed, whatever its Content-Length says. Raises BodyTooLarge."""
     # Not request.body, which reads all of it; nor DRF's stream, which takes a body without Content-Length for empty.
-    body: bytes = request._request.read(MOST_BYTES + 1)
-    if len(body) > MOST_BYTES:
+    body: bytes = request._request.read(MOST_BODY_BYTES + 1)
+    if len(body) > MOST_BODY_BYTES:
         raise BodyTooLarge(BodyTooLarge.__doc__)
     return body
