@@ -7,11 +7,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import requests
 
 from hitcounter.postgres import PrivatePostgres
 from tests.acceptance.proxy import CuttingProxy
@@ -20,7 +22,7 @@ from tests.service import Service
 
 CONNECTIONS = 50
 GIVE_UP_SECONDS = 120
-KEYS, SENDS = 1_000, 50
+KEYS, SENDS = 300, 50
 BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 
 
@@ -90,7 +92,7 @@ class Batches:
         asyncio.run(connected())
 
 
-def test_a_thousand_batches_sent_fifty_times_each_are_counted_once(service: Service):
+def test_hundreds_of_batches_sent_fifty_times_each_are_counted_once(service: Service):
     batches = Batches(service, "/storm/")
     made = [batches.make() for _ in range(KEYS)]
 
@@ -139,45 +141,44 @@ def test_batches_whose_commit_was_not_confirmed_are_counted_once_when_they_are_s
 def test_while_the_database_is_gone_hits_are_refused_with_retry_after(tmp_path: Path, database: PrivatePostgres):
     with Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1") as service:
         database.stop()
-        answer = Sender(service).send([{"path": "/gone"}])
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        assert json.loads(answer.read())["detail"]
+        answer = requests.post(f"{service.url}/hits/", json=[{"path": "/gone"}], timeout=30)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json() == {"detail": "The database cannot be reached; try again."}
         database.start()
         service.wait_until_ready()
         assert service.counts("/gone") == {}
 
 
-class Sender:
-    """Sends over one connection, which is never made anew."""
+@contextmanager
+def connected(service: Service) -> Iterator[http.client.HTTPConnection]:
+    """One connection, which is not made anew when it is lost."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    connection.connect()
+    connection.auto_open = 0
+    with closing(connection):
+        yield connection
 
-    def __init__(self, service: Service) -> None:
-        self._http = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
-        self._http.connect()
-        self._http.auto_open = 0
 
-    def send(self, hits: Any) -> http.client.HTTPResponse:
-        self._http.request("POST", "/hits/", json.dumps(hits), {"Content-Type": "application/json"})
-        return self._http.getresponse()
+def ask(connection: http.client.HTTPConnection, body: Any, **headers: str) -> tuple[int, Any]:
+    connection.request("POST", "/hits/", body, {"Content-Type": "application/json", **headers})
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
 
 
 def test_large_bodies_one_after_the_other_are_all_answered_on_one_connection(service: Service):
     """The next one is sent when the server has hardly written the answer before it."""
-    sender = Sender(service)
-    large = [{"path": "/large", "referrer": "https://example.org/" + "x" * 1_000}] * 2_000
-    for _ in range(60):
-        answer = sender.send(large)
-        assert (answer.status, answer.read()) == (200, b'{"counted":2000}')
+    large = json.dumps([{"path": "/large", "referrer": "https://example.org/" + "x" * 1_000}] * 2_000)
+    with connected(service) as connection:
+        for _ in range(60):
+            assert ask(connection, large) == (200, {"counted": 2_000})
     assert service.counts("/large") == {"/large": 120_000}
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in chunks"])
 def test_a_body_that_is_much_too_large_is_answered_and_the_connection_serves_on(service: Service, chunked):
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
-    pieces = [b"x" * 1_000_000] * 20
-    headers = {"Content-Type": "application/x-ndjson"} | ({} if chunked else {"Content-Length": "20000000"})
-    connection.request("POST", "/hits/", iter(pieces), headers, encode_chunked=chunked)
-    answer = connection.getresponse()
-    assert (answer.status, json.loads(answer.read())) == (413, {"detail": "A body has at most 8 MB."})
-    connection.request("GET", "/healthz/live")
-    assert connection.getresponse().status == 200
-    connection.close()
+    body = iter([b"x" * 1_000_000] * 20)  # without a length, it is sent in chunks
+    with connected(service) as connection:
+        answer = ask(connection, body, **({} if chunked else {"Content-Length": "20000000"}))
+        assert answer == (413, {"detail": "A body has at most 8 MB."})
+        connection.request("GET", "/healthz/live")
+        assert connection.getresponse().status == 200
