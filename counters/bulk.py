@@ -124,11 +124,12 @@ def record(load: Load, first: Callable[[], T]) -> T:
                 load.write()
                 written = True
         except Error as error:
-            if written and isinstance(error, OperationalError | InterfaceError):
+            if _is_conflict(error.__cause__):
+                conflict = error
+            elif written and isinstance(error, OperationalError | InterfaceError):
                 raise InDoubt(InDoubt.__doc__) from error
-            if not _is_conflict(error.__cause__):
+            else:
                 raise
-            conflict = error
         else:
             return result
     raise InTheWay(InTheWay.__doc__) from conflict

@@ -9,6 +9,7 @@ from uuid import UUID
 COUNTED_PREFIX = "/api/"
 MAX_PATH_BYTES = 2048
 COUNTED_METHODS = ("GET", "HEAD")  # HEAD is answered, but only GET counts
+MOST_HITS_AT_ONCE = 2**31 - 1  # what a hit row can hold
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 #: The clocks of those who report hits may be ahead of this one.
 MOST_AHEAD = timedelta(hours=1)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple, NoReturn
 from counters import useragents
 from counters.countries import country_code
 from counters.dimensions import LONGEST_ROUTE, Dimensions, Origin
-from counters.hits import HitRefused, check_path, check_time
+from counters.hits import MOST_HITS_AT_ONCE, HitRefused, check_path, check_time
 from counters.origins import LONGEST_CONSUMER, ConsumerInvalid, referrer_in
 from counters.useragents import CONTROL_CHARACTERS
 
 MOST_HITS = 10_000  # items of one body
-MOST_LIKE_HITS = 2**31 - 1  # what one item stands for: what a hit row can hold
 LONGEST_VISITOR = 255
 
 #: ISO 8601 with an offset, as RFC 3339 narrows it; seconds may be left out.
@@ -26,8 +25,8 @@ METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{0,20}")
 COUNTRY = re.compile(r"([A-Za-z]{2})?")
 
 _DESCRIBED = ("method", "status", "consumer", "country", "referrer", "user_agent", "route")
-_KINDS = {"path": str, "at": str, "n": int, "visitor": str} | dict.fromkeys(_DESCRIBED, str) | {"status": int}
-_KIND_NAMES = {str: "a text", int: "a whole number"}
+_TYPES = {"path": str, "at": str, "n": int, "visitor": str} | dict.fromkeys(_DESCRIBED, str) | {"status": int}
+_TYPE_NAMES = {str: "a text", int: "a whole number"}
 #: What _DESCRIBED names, as it was sent.
 _Description = tuple[Any, ...]
 
@@ -155,7 +154,7 @@ class _Reader:
 
     def read(self, item: Any) -> Report:
         """Raises HitRefused."""
-        _check_kinds(item)
+        _check_types(item)
         get = item.get
         path, at, hits = get("path"), get("at"), get("n")
         if path is None:
@@ -174,16 +173,16 @@ class _Reader:
         return kind
 
 
-def _check_kinds(item: Any) -> None:
-    """Whether an item is an object of known fields, each null or of its kind. True and 1.0 are no whole numbers."""
+def _check_types(item: Any) -> None:
+    """Whether an item is an object of known fields, each null or of its type. True and 1.0 are no whole numbers."""
     if not isinstance(item, dict):
         raise FieldInvalid("Must be a JSON object.")
     for name, value in item.items():
-        kind = _KINDS.get(name)
-        if kind is None:
+        wanted = _TYPES.get(name)
+        if wanted is None:
             raise FieldInvalid(f"There is no field {json.dumps(name[:100])}.")
-        if value is not None and type(value) is not kind:
-            raise FieldInvalid(f"{name} must be {_KIND_NAMES[kind]}.")
+        if value is not None and type(value) is not wanted:
+            raise FieldInvalid(f"{name} must be {_TYPE_NAMES[wanted]}.")
 
 
 def _time(text: str) -> datetime:
@@ -196,8 +195,8 @@ def _time(text: str) -> datetime:
 
 
 def _number(hits: int) -> int:
-    if not 1 <= hits <= MOST_LIKE_HITS:
-        raise FieldInvalid(f"n must be from 1 to {MOST_LIKE_HITS:,}.")
+    if not 1 <= hits <= MOST_HITS_AT_ONCE:
+        raise FieldInvalid(f"n must be from 1 to {MOST_HITS_AT_ONCE:,}.")
     return hits
 
 

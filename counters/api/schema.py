@@ -16,7 +16,7 @@ from counters import reports
 from counters.api import answers
 from counters.api.formats import ErrorsInJSON
 from counters.dimensions import LONGEST_ROUTE
-from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES
+from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES, MOST_HITS_AT_ONCE
 from counters.origins import LONGEST_CONSUMER
 
 JSON = "application/json"
@@ -115,7 +115,7 @@ _HIT = {
     "properties": {
         "path": {"type": "string", "maxLength": MAX_PATH_BYTES, "pattern": "^/[!-~]*$"},
         "at": _optional(type="string", format="date-time", description="1970 to an hour ahead; null: now"),
-        "n": _optional(type="integer", minimum=1, maximum=reports.MOST_LIKE_HITS, description="like hits; null: 1"),
+        "n": _optional(type="integer", minimum=1, maximum=MOST_HITS_AT_ONCE, description="like hits; null: 1"),
         "method": _optional(type="string", pattern=f"^{reports.METHOD.pattern}$"),
         "status": _optional(type="integer", minimum=100, maximum=599),
         "consumer": _label(LONGEST_CONSUMER),
