@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import TypeVar
 
-from django.db import Error, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 from psycopg import errors
 
 from counters.dimensions import Dimensions, Origin, visitor
@@ -38,6 +38,14 @@ _HITS = load("bulk_hits")
 _COUNTERS = load("bulk_counters")
 _HOURS = load("bulk_hours")
 _SETS = load("bulk_sets")
+
+
+class InTheWay(OperationalError):
+    """Other transactions were in the way each time; nothing was counted."""
+
+
+class InDoubt(OperationalError):
+    """The connection to the database broke during the commit: nobody can tell whether the hits were counted."""
 
 
 class Load:
@@ -106,20 +114,27 @@ def record(load: Load, first: Callable[[], T]) -> T:
     """Commit a load together with what `first` writes, and return what it returns.
 
     What `first` raises undoes all, and is raised. Other transactions may be in the way, or maintenance may have
-    dropped the partition of a day long past: then both are done again. Raises django.db.Error.
+    dropped the partition of a day long past: then both are done again. Raises django.db.Error, of which InTheWay
+    and InDoubt are two.
     """
-    for attempts_left in reversed(range(ATTEMPTS)):
+    for _ in range(ATTEMPTS):
+        written = False
         try:
             Hit.objects.make_days(*sorted(load.days))
             with transaction.atomic():
                 result = first()
                 load.write()
+                written = True
         except Error as error:
-            if not attempts_left or not _is_conflict(error.__cause__):
+            if _is_conflict(error.__cause__):
+                conflict = error
+            elif written and isinstance(error, OperationalError | InterfaceError):
+                raise InDoubt(InDoubt.__doc__) from error
+            else:
                 raise
         else:
             return result
-    raise AssertionError("the last attempt returns or raises")
+    raise InTheWay(InTheWay.__doc__) from conflict
 
 
 def _is_conflict(cause: BaseException | None) -> bool:

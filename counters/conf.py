@@ -10,6 +10,10 @@ from counters import addresses, countries
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 
 
+#: Of a request. `POST /hits/` needs it.
+MOST_BODY_BYTES = 8_000_000
+
+
 @dataclass(frozen=True)
 class Setting:
     """What an operator may set in the environment."""

@@ -10,9 +10,11 @@ from uuid import UUID
 COUNTED_PREFIX = "/api/"
 MAX_PATH_BYTES = 2048
 COUNTED_METHODS = ("GET", "HEAD")  # HEAD is answered, but only GET counts
+MOST_HITS_AT_ONCE = 2**31 - 1  # what a hit row can hold
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+#: The clocks of those who report hits may be ahead of this one.
+MOST_AHEAD = timedelta(hours=1)
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_AHEAD = timedelta(hours=1)  # clocks of other machines are wrong by less
 # A request target may hold nothing but visible ASCII (RFC 9112 section 3.2); the query is cut off before.
 _PATH = re.compile(r"/[\x21-\x7e]*")
 
@@ -39,7 +41,7 @@ class PathInvalid(HitRefused):
 
 
 class TimeInvalid(HitRefused):
-    """A hit's time is not before 1970, and at most an hour ahead."""
+    """A hit's time has an offset from UTC, is not before 1970, and at most an hour ahead of now."""
 
 
 class DatabaseRefused(HitRefused):
@@ -56,8 +58,8 @@ def check_path(path: str) -> str:
 
 
 def check_time(at: datetime, now: datetime) -> datetime:
-    """Return `at` if a hit can have come at that time (both aware). Raises TimeInvalid."""
-    if not _EARLIEST <= at <= now + _AHEAD:
+    """Return `at` as it is, if hits can be counted for that time; `now` is aware. Raises TimeInvalid."""
+    if at.utcoffset() is None or not EARLIEST <= at <= now + MOST_AHEAD:
         raise TimeInvalid(TimeInvalid.__doc__)
     return at
 

@@ -19,7 +19,6 @@ _MISSING_DAYS = load("missing_days")
 
 #: A counter that was reset and has no hit yet.
 NO_MAGNITUDE = -1
-MOST_HITS_AT_ONCE = 2**31 - 1  # what a hit row can hold
 
 
 def magnitude_of(hits: Expression | F) -> Expression:
@@ -48,8 +47,8 @@ class CounterManager(models.Manager["Counter"]):
         another, it may deadlock with others, and PostgreSQL then undoes one of them. It may all the same when a
         combination of dimensions is new on that day, which others wait for as well.
         """
-        if not 1 <= by <= MOST_HITS_AT_ONCE:
-            raise ValueError(f"Hits are counted up: by must be at least 1 and at most {MOST_HITS_AT_ONCE:,}.")
+        if not 1 <= by <= hits.MOST_HITS_AT_ONCE:
+            raise ValueError(f"Hits are counted up: by must be at least 1 and at most {hits.MOST_HITS_AT_ONCE:,}.")
         key = hits.counter_id(hits.check_path(path))
         at = (at or hits.now()).astimezone(UTC)
         Hit.objects.make_days(*days.due(at.date()))

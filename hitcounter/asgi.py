@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import MutableMapping
 from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
@@ -13,6 +14,7 @@ django_application = get_asgi_application()
 from django.conf import settings
 from django.db import connection
 
+from counters import conf
 from counters.api.views import origins
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
@@ -32,7 +34,25 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif is_pixel(scope):
         await count_view(scope["state"]["recorder"], origin_of, scope, send)
     else:
-        await django_application(scope, receive, cast("Any", send))
+        await django_application(scope, _bounded(receive), cast("Any", send))
+
+
+def _bounded(receive: Receive) -> Receive:
+    """The request's body, but no more of it than shows that it is too large; the rest is read and forgotten.
+
+    Django would keep all of it before any view is asked. A client that is cut off instead while it sends might never
+    see the answer.
+    """
+    left = conf.MOST_BODY_BYTES + 1
+
+    async def bounded() -> MutableMapping[str, Any]:
+        nonlocal left
+        message = await receive()
+        some = message.get("body", b"")[:left]
+        left -= len(some)
+        return {**message, "body": some}
+
+    return bounded
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:

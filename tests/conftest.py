@@ -13,6 +13,7 @@ COUNTED_TABLES = (
     "counters_dimensionset",
     "counters_visitorsalt",
     "counters_batchledger",
+    "counters_idempotencykey",
     "counters_dailyhits",
     "counters_rollup",
     "counters_dailypaths",

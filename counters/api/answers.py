@@ -76,6 +76,12 @@ class Report(serializers.Serializer[Any]):
     dimensions = serializers.DictField(child=serializers.ListField(child=Share()))
 
 
+class Counted(serializers.Serializer[Any]):
+    """How many hits were counted: the sum of what each item stands for."""
+
+    counted = serializers.IntegerField(min_value=1)
+
+
 class Latency(serializers.Serializer[Any]):
     """Milliseconds within which a half, 95% and 99% of the hits were answered, and all; null when none was."""
 

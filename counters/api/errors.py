@@ -8,12 +8,21 @@ from django.core.exceptions import DisallowedHost
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from counters.batches import KeyReused
+from counters.bulk import InDoubt, InTheWay
 from counters.hits import HitRefused
 from counters.stats import NotKept
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1
+
+
+_REASONS: dict[type[BaseException], str] = {
+    InDoubt: "The connection to the database broke, and whether the hits were counted cannot be said. "
+    "What was sent with an Idempotency-Key is counted once when it is sent again with the same.",
+    InTheWay: "Others were in the way; nothing was counted. Try again.",
+}
 
 
 def detail(status: int, reason: str, headers: dict[str, str] | None = None) -> JsonResponse:
@@ -29,7 +38,7 @@ def refused(refusal: HitRefused) -> JsonResponse:
 def unavailable(error: BaseException) -> JsonResponse:
     """503 for a database that cannot be reached, is starting, or has no connection to spare."""
     logger.error("The database cannot be used: %s", " ".join(str(error).split()))
-    reason = "The database cannot be reached; try again."
+    reason = _REASONS.get(type(error), "The database cannot be reached; try again.")
     return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -41,7 +50,7 @@ def unfit() -> JsonResponse:
 class DatabaseErrors:
     """Middleware: a database that is gone is no fault of the request or of the code, so it is 503 and not 500.
 
-    Nor are a path that cannot be counted, and a question about more than is kept.
+    Nor are a path that cannot be counted, a question about more than is kept, and a key that is used again.
     """
 
     sync_capable = True
@@ -60,7 +69,7 @@ class DatabaseErrors:
             return unfit()
         if isinstance(error, HitRefused):
             return refused(error)
-        if isinstance(error, NotKept):
+        if isinstance(error, NotKept | KeyReused):
             return detail(422, str(error))
         return None
 

@@ -12,12 +12,15 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from counters import pixel
+from counters import pixel, reports
 from counters.api import answers
 from counters.api.formats import ErrorsInJSON
-from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES
+from counters.dimensions import LONGEST_ROUTE
+from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES, MOST_HITS_AT_ONCE
+from counters.origins import LONGEST_CONSUMER
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
 PROBLEM = {
     "type": "object",
     "properties": {"detail": {"type": "string"}},
@@ -43,12 +46,14 @@ def problems(*statuses: int) -> dict[Any, OpenApiResponse]:
 
 _MEANINGS = {
     400: "A parameter is unknown, given twice or out of range",
-    401: "Statistics are not open, and no user is named",
-    403: "Statistics are not open to this user",
+    401: "This is not open to everybody, and no user is named",
+    403: "This is not open to this user, or to another site's page",
     404: "There is no such thing",
     406: "Nothing that Accept asks for",
     409: "Another load test is running",
+    413: "More than 10,000 hits, or more than 8 MB",
     414: "The path is longer than 2,048 bytes; in plain text: the address is longer than the web server takes",
+    415: "Neither a JSON list nor NDJSON, or an encoded body",
     422: "What is kept of the period cannot answer the question",
     503: "The database is away or behind; Retry-After says when to ask again",
 }
@@ -93,6 +98,64 @@ LOAD_TEST = extend_schema(
         )
     ],
     responses={200: answers.LoadTestReport} | problems(400, 401, 403, 404, 406, 409, 503),
+)
+
+
+def _optional(**schema: Any) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _label(longest: int) -> dict[str, Any]:
+    """A text without control characters; its length is in bytes, but JSON Schema counts characters."""
+    return _optional(type="string", maxLength=longest, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+
+
+_HIT = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string", "maxLength": MAX_PATH_BYTES, "pattern": "^/[!-~]*$"},
+        "at": _optional(type="string", format="date-time", description="1970 to an hour ahead; null: now"),
+        "n": _optional(type="integer", minimum=1, maximum=MOST_HITS_AT_ONCE, description="like hits; null: 1"),
+        "method": _optional(type="string", pattern=f"^{reports.METHOD.pattern}$"),
+        "status": _optional(type="integer", minimum=100, maximum=599),
+        "consumer": _label(LONGEST_CONSUMER),
+        "referrer": _optional(type="string", description="address; kept without user, query and fragment"),
+        "user_agent": _optional(type="string"),
+        "visitor": _label(reports.LONGEST_VISITOR) | {"description": "told apart within a UTC day; kept as a hash"},
+        "country": _optional(type="string", pattern=f"^{reports.COUNTRY.pattern}$", description="ISO 3166-1"),
+        "route": _label(LONGEST_ROUTE) | {"description": "URL pattern, like /product/<int:id>/"},
+    },
+    "required": ["path"],
+    "additionalProperties": False,
+}
+_BAD_HIT = {
+    "type": "object",
+    "properties": {"detail": {"type": "string"}, "index": {"type": "integer", "minimum": 0}},
+    "required": ["detail", "index"],
+    "additionalProperties": False,
+}
+_KEY_REUSED = "This Idempotency-Key came with another body before"
+
+HITS = extend_schema(
+    operation_id="hits",
+    request={
+        JSON: {"type": "array", "items": _HIT, "minItems": 1, "maxItems": reports.MOST_HITS},
+        NDJSON: {"type": "string", "description": "such an object per line"},
+    },
+    parameters=[
+        OpenApiParameter(
+            "Idempotency-Key",
+            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]*$"},
+            "header",
+            description="with the same key and body, hits are counted once; remembered for 7 days",
+        )
+    ],
+    responses={
+        200: answers.Counted,
+        (400, JSON): OpenApiResponse({"anyOf": [_BAD_HIT, *BAD_REQUEST["anyOf"]]}, description="What, and which hit"),
+        (422, JSON): OpenApiResponse(PROBLEM, description=_KEY_REUSED),
+    }
+    | problems(401, 403, 404, 406, 413, 415, 503),
 )
 
 

@@ -1,9 +1,9 @@
-"""What counts as Django views, what pages embed, statistics, the load test, the service's health, the API described."""
+"""What counts as Django views, hits sent in, what pages embed, statistics, load test, health, the API described."""
 
 from django.urls import path, re_path
 
 from counters import pixel
-from counters.api import embeds, schema, statistics, views
+from counters.api import batches, embeds, schema, statistics, views
 from counters.hits import COUNTED_PREFIX
 
 urlpatterns = [
@@ -17,6 +17,7 @@ urlpatterns = [
     path("stats/by/<str:dimension>/", statistics.Shares.as_view(), name="stats-by"),
     path("stats/tree/", statistics.Tree.as_view(), name="stats-tree"),
     path("stats/path/", statistics.OnePath.as_view(), name="stats-path"),
+    path("hits/", batches.Hits.as_view(), name="hits"),
     path("test/<str:requests>/", views.LoadTest.as_view(), name="load-test"),
     path("healthz/live", views.live, name="live"),
     path("healthz/ready", views.ready, name="ready"),

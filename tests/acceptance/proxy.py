@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import re
 import threading
 from typing import Self
 
-#: How the server says that the batch statement is done; it leaves the server after the commit, with ReadyForQuery.
-COMMITTED = b"INSERT 0 1\x00"
+#: How the server says that the batch statement is done, or COMMIT; it leaves the server after the commit, with
+#: ReadyForQuery, which says that no transaction is open.
+COMMITTED = re.compile(rb"(INSERT 0 1|COMMIT)\x00Z\x00\x00\x00\x05I")
 
 
 class CuttingProxy:
@@ -56,7 +58,7 @@ class CuttingProxy:
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, may_cut: bool) -> None:
         while data := await source.read(65536):
-            if may_cut and self.cutting and COMMITTED in data and self._draw.random() < 0.05:
+            if may_cut and self.cutting and COMMITTED.search(data) and self._draw.random() < 0.05:
                 self.cuts += 1
                 return
             sink.write(data)

@@ -1,5 +1,6 @@
 """The running service against its own description: requests drawn from it, good and bad (https://schemathesis.io)."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -15,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from counters.api.schema import schema
+from counters.api.schema import JSON, NDJSON, schema
 from tests.service import Service
 
 CHECKS = [
@@ -33,10 +34,19 @@ LIKELY = {
     "prefix": ["/", "/api/", "/api/schema/"],
     "path": ["/api/schema/a", "/"],
     "consumer": ["acme", ""],
+    "at": ["2026-03-29T02:30:00Z", "1970-01-01 00:00:00+00:00", None],
     "cursor": ["WzEsICIvYXBpL3NjaGVtYS9hIl0=", "2"],
 }
 MOST_LOAD = 20
+MOST_HITS = 20
 LONGEST = 200
+LONGEST_KEY = 255
+
+
+@schemathesis.serializer(NDJSON)
+def lines(context: Any, value: Any) -> bytes:
+    """A list of hits as NDJSON; what is no list, as it is."""
+    return "\n".join(json.dumps(item) for item in (value if isinstance(value, list) else [value])).encode()
 
 
 def described(generation: list[GenerationMode], *, load_test: bool) -> Any:
@@ -46,18 +56,30 @@ def described(generation: list[GenerationMode], *, load_test: bool) -> Any:
         for operation in path.values():
             for parameter in operation.get("parameters", []):
                 narrow(parameter)
+    narrow_hits(raw["paths"]["/hits/"]["post"]["requestBody"]["content"])
     loaded = schemathesis.openapi.from_dict(raw)
     loaded.config.generation.update(modes=generation, with_security_parameters=False)
     return loaded.include(path_regex="^/test/") if load_test else loaded.exclude(path_regex="^/test/")
 
 
 def narrow(parameter: dict[str, Any]) -> None:
+    if parameter["name"] == "Idempotency-Key":
+        parameter["schema"]["minLength"] = LONGEST_KEY  # so that there are few of which another body is known
     if parameter["name"] == "requests":
         parameter["schema"]["maximum"] = MOST_LOAD
     if parameter["schema"].get("maxLength", 0) > LONGEST and parameter["in"] == "query":
         parameter["schema"]["maxLength"] = LONGEST  # ten filters of the greatest length are no address any more
     if parameter["in"] == "query" and parameter["name"] in LIKELY:
         parameter["schema"] = {"anyOf": [parameter["schema"], {"enum": LIKELY[parameter["name"]]}]}
+
+
+def narrow_hits(content: dict[str, Any]) -> None:
+    """Few hits at a time, often of a time that can be counted; the lines of NDJSON are those of such a list."""
+    hits = content[JSON]["schema"]
+    hits["maxItems"] = MOST_HITS
+    times = hits["items"]["properties"]["at"]
+    hits["items"]["properties"]["at"] = {"anyOf": [times, {"enum": LIKELY["at"]}]}
+    content[NDJSON]["schema"] = deepcopy(hits)
 
 
 answers = described([GenerationMode.POSITIVE, GenerationMode.NEGATIVE], load_test=False)

@@ -249,11 +249,13 @@ def test_a_log_of_no_known_format_is_refused(log):
 
 def test_a_database_that_goes_away_is_told_in_a_sentence(log, monkeypatch):
     def fail(*_: Any) -> None:
-        raise OperationalError("connection failed:\n  is the server running?")
+        raise OperationalError("connection failed:\n  is it running")
 
     log.write_text(line())
     monkeypatch.setattr(bulk, "record", fail)
-    assert refused(log) == "The database cannot be used: connection failed: is the server running?"
+    assert refused(log) == (
+        "The database cannot be used: connection failed: is it running. Run it again: it goes on where it ended."
+    )
 
 
 # Once
@@ -554,7 +556,7 @@ def test_a_signal_ends_an_import_after_a_whole_transaction(log, number: int):
     importing = Import(log)
     wait_until_it_has_begun()
     status, _, error = importing.end(number)
-    assert (status, error) == (130, "CommandError: The import was stopped; run again, it goes on where it ended.")
+    assert (status, error) == (130, "CommandError: The import was stopped. Run it again: it goes on where it ended.")
     stopped_at = ImportedLog.objects.get()
     assert 0 < stopped_at.hits == sum(counts().values()) < 300_000
     run(log)

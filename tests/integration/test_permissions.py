@@ -31,7 +31,7 @@ def test_an_open_service_asks_nobody_who_they_are(client):
 
 
 @pytest.mark.usefixtures("closed")
-@pytest.mark.parametrize(("method", "target"), [("get", "/stats/"), ("post", "/test/1/")])
+@pytest.mark.parametrize(("method", "target"), [("get", "/stats/"), ("post", "/test/1/"), ("post", "/hits/")])
 def test_a_closed_service_asks_strangers_to_log_in(client, method, target):
     answer = getattr(client, method)(target)
     assert answer.status_code == 401
@@ -49,6 +49,13 @@ def test_staff_may_read_with_their_password(client, django_user_model):
     django_user_model.objects.create_user("ann", password="pw", is_staff=True)
     assert client.get("/stats/", headers=basic("ann", "pw")).status_code == 200
     assert client.get("/stats/", headers=basic("ann", "wrong")).status_code == 401
+
+
+@pytest.mark.usefixtures("closed")
+def test_staff_may_send_hits_with_their_password(client, django_user_model):
+    django_user_model.objects.create_user("ann", password="pw", is_staff=True)
+    answer = client.post("/hits/", [{"path": "/a"}], "application/json", headers=basic("ann", "pw"))
+    assert (answer.status_code, answer.json()) == (200, {"counted": 1})
 
 
 @pytest.mark.usefixtures("closed")
@@ -74,18 +81,20 @@ def test_a_made_up_service_token_opens_nothing(client, token):
 
 @pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_another_sites_page_starts_no_load_test_through_a_visitors_browser(client, site):
-    answer = client.post("/test/1/", headers={"Sec-Fetch-Site": site})
+@pytest.mark.parametrize("target", ["/test/1/", "/hits/"])
+def test_another_sites_page_starts_no_load_test_and_sends_no_hits_through_a_visitors_browser(client, target, site):
+    answer = client.post(target, headers={"Sec-Fetch-Site": site})
     assert (answer.status_code, answer.json()) == (403, {"detail": "Another site's page may not ask for this."})
 
 
-def test_a_logged_in_browser_needs_its_csrf_token_to_start_a_load_test(admin_user, settings):
+@pytest.mark.parametrize("target", ["/test/0/", "/hits/"])
+def test_a_logged_in_browser_needs_its_csrf_token_to_start_a_load_test_and_to_send_hits(admin_user, settings, target):
     from django.test import Client
 
     settings.HITCOUNTER_OPEN = False
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
-    answer = client.post("/test/0/")
+    answer = client.post(target)
     assert answer.status_code == 403
     assert "CSRF" in answer.json()["detail"]
 

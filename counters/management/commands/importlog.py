@@ -24,6 +24,7 @@ from counters.logfiles import STANDARD_INPUT, LogFile, LogUnreadable
 MISFITS_SHOWN = 10
 _LONGEST_SHOWN = 120
 _JSON = "json:"
+_GOES_ON = "Run it again: it goes on where it ended."
 _INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 _STATUS = re.compile(r"[1-5](?:\d\d|xx)", re.ASCII)
 
@@ -64,9 +65,10 @@ class Command(BaseCommand):
             except (LogUnreadable, FormatUnknown, ImportFailed) as error:
                 raise CommandError(str(error)) from None
             except Error as error:
-                raise CommandError(f"The database cannot be used: {' '.join(str(error).split())}") from error
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise CommandError(f"The database cannot be used: {reason}. {_GOES_ON}") from error
         if stopped.is_set() and not options["follow"]:
-            raise CommandError("The import was stopped; run again, it goes on where it ended.", returncode=_INTERRUPTED)
+            raise CommandError(f"The import was stopped. {_GOES_ON}", returncode=_INTERRUPTED)
 
     def _import(self, options: dict[str, Any], stopped: Event) -> None:
         names, follow = options["files"], options["follow"]
