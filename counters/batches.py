@@ -59,7 +59,7 @@ def count_once(key: str, body: bytes, read: Callable[[bytes], Iterable[Report]])
 
 
 def _loaded(reports: Iterable[Report]) -> Load:
-    load = Load(salt_of, now())
+    load = Load(salt_of)
     for report in reports:
         load.count(*report)
         if len(load.days) > MOST_DAYS:

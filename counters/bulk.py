@@ -15,8 +15,8 @@ from typing import TypeVar
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 from psycopg import errors
 
-from counters.dimensions import Dimensions, Origin, visitor
-from counters.hits import check_time, counter_ids, now
+from counters.dimensions import Origin, visitor
+from counters.hits import counter_ids, now
 from counters.models import Hit, VisitorSalt
 from counters.sql import load
 
@@ -37,6 +37,7 @@ _NULL = r"\N"  # in COPY's text format
 _HITS = load("bulk_hits")
 _COUNTERS = load("bulk_counters")
 _HOURS = load("bulk_hours")
+_NEW_SETS = load("bulk_new_sets")
 _SETS = load("bulk_sets")
 
 
@@ -51,11 +52,11 @@ class InDoubt(OperationalError):
 class Load:
     """Hits to be counted together. What is worked out for a time, a path or an origin is worked out once.
 
-    `salt` gives the salt of a UTC day's visitors, `latest` is the time now.
+    `salt` gives the salt of a UTC day's visitors.
     """
 
-    def __init__(self, salt: Callable[[date], bytes], latest: datetime) -> None:
-        self._salt, self._latest = cache(salt), latest
+    def __init__(self, salt: Callable[[date], bytes]) -> None:
+        self._salt = cache(salt)
         self._rows: list[str] = []
         self._times: dict[datetime, tuple[str, date]] = {}
         self._ids: dict[str, str] = {}
@@ -68,14 +69,14 @@ class Load:
         return len(self._rows)
 
     def count(self, at: datetime, path: str, origin: Origin, hits: int = 1) -> None:
-        """Add `hits` like hits of a path that has been checked, at a time (aware). Raises hits.TimeInvalid."""
+        """Add `hits` like hits of a path, at a time (aware), both of which have been checked."""
         text, day = self._times.get(at) or self._learn_time(at)
         known = self._origins.get((day, origin)) or self._learn_origin(day, origin)
         self._rows.append(f"{text}\t{self._ids.get(path) or self._learn_path(path)}\t{hits}\t{known}\n")
         self.hits += hits
 
     def _learn_time(self, at: datetime) -> tuple[str, date]:
-        utc = check_time(at, self._latest).astimezone(UTC)
+        utc = at.astimezone(UTC)
         time = self._times[at] = utc.isoformat(), utc.date()
         self.days.add(utc.date())
         return time
@@ -103,11 +104,11 @@ class Load:
             cursor.execute(_HITS)
             cursor.execute(_COUNTERS, {"ids": "\n".join(self._ids.values()), "paths": "\n".join(self._ids)})
             cursor.execute(_HOURS)
-            cursor.execute(_SETS, {"sets": self._sets(), "seen": seen})
-
-    def _sets(self) -> str:
-        sets: dict[int, Dimensions] = {origin.id: origin.dimensions for _, origin in self._origins}
-        return json.dumps([{"id": id, **dimensions._asdict()} for id, dimensions in sets.items()])
+            sets = {origin.id: origin.dimensions for _, origin in self._origins}
+            cursor.execute(_NEW_SETS, {"ids": " ".join(map(str, sets)), "seen": seen})
+            new = [{"id": id, **sets[id]._asdict()} for [id] in cursor.fetchall()]
+            if new:
+                cursor.execute(_SETS, {"sets": json.dumps(new), "seen": seen})
 
 
 def record(load: Load, first: Callable[[], T]) -> T:

@@ -59,7 +59,7 @@ def check_path(path: str) -> str:
 
 def check_time(at: datetime, now: datetime) -> datetime:
     """Return `at` as it is, if hits can be counted for that time; `now` is aware. Raises TimeInvalid."""
-    if at.utcoffset() is None or not EARLIEST <= at <= now + MOST_AHEAD:
+    if at.tzinfo is None or not EARLIEST <= at <= now + MOST_AHEAD:
         raise TimeInvalid(TimeInvalid.__doc__)
     return at
 

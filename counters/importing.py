@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass
-from datetime import date
+from datetime import date, datetime
 from fnmatch import translate
 from functools import cache
 from hashlib import blake2b
@@ -20,10 +20,10 @@ from typing import NamedTuple, Self, TypeVar
 from django.db import connection
 
 from counters import bulk, maintenance
-from counters.accesslog import NO_REQUEST, REFUSED, UNPARSED, Entry, LogFormat, Sender, Target, Unread
+from counters.accesslog import NO_REQUEST, REFUSED, UNPARSED, Entry, LogFormat, Moment, Sender, Target, Unread
 from counters.bulk import MOST_DAYS, Load
 from counters.dimensions import Origin
-from counters.hits import HitRefused, PathTooLong, check_path, now
+from counters.hits import HitRefused, PathTooLong, check_path, check_time, now
 from counters.logfiles import WINDOW_BYTES, LogFile
 from counters.models import ImportedLog
 
@@ -33,7 +33,7 @@ V = TypeVar("V")
 #: Tells where a request comes from: by its method, its headers and its peer (origins.Origins.of).
 OriginOf = Callable[[str, Sequence[tuple[bytes, bytes]], str | None], Origin]
 
-#: Paths and origins that are remembered; when there are more, it begins anew.
+#: Times, paths and origins that are remembered; when there are more, it begins anew.
 MOST_REMEMBERED = 100_000
 LOOK_SECONDS = 1
 #: A server goes on writing to a log that was renamed until it opens the new one: it must be quiet for so many looks.
@@ -165,6 +165,7 @@ class Importer:
         self._recognise, self._origin_of, self._salt = recognise, origin_of, cache(salt)
         self._choice, self._strict, self._stopped = choice, strict, stopped
         self._tell_misfit, self._tell_progress = tell_misfit, tell_progress
+        self._times = _Remembered(_time)
         self._paths = _Remembered(choice.path)
         self._origins = _Remembered(self._origin)
         self._committing = ThreadPoolExecutor(1)
@@ -241,17 +242,17 @@ class Importer:
 
     def _gather(self, file: LogFile, log_format: LogFormat, block: bytes, lines_before: int, summary: Summary) -> _Part:
         """Gather the hits of a block, up to its end or to where a transaction must end."""
-        load, lines = Load(self._salt, now()), 0
-        paths, origins = self._paths, self._origins
+        load, lines = Load(self._salt), 0
+        times, paths, origins = self._times, self._paths, self._origins
         for lines, item in enumerate(log_format.read(block), start=1):
             try:
                 if isinstance(item, Unread):
                     summary.no_request += _no_request(item)
                 elif item:
                     moment, target, sender = item
-                    path, origin = paths[target], origins[target.method, sender]
+                    at, path, origin = times[moment], paths[target], origins[target.method, sender]
                     if path and origin:
-                        load.count(moment.at, path, origin)
+                        load.count(at, path, origin)
                     else:
                         summary.left_out += 1
             except HitRefused as refusal:
@@ -271,6 +272,11 @@ class Importer:
             return None
         origin = self._origin_of(method, sender.headers, sender.peer)
         return Origin(origin.dimensions._replace(status=sender.status), origin.identity)
+
+
+def _time(moment: Moment) -> datetime:
+    """When a hit came. Raises TimeInvalid."""
+    return check_time(moment.at, now())
 
 
 def _finished(part: _Part, summary: Summary) -> _Part:

@@ -12,8 +12,8 @@ from counters import bulk, days, maintenance
 from counters.books import verify
 from counters.bulk import Load, kept_salt_of, record, salt_of
 from counters.dimensions import PLAIN, Dimensions, Origin
-from counters.hits import TimeInvalid, counter_id, now
-from counters.models import MOST_HITS_AT_ONCE, Counter, DimensionSet, Hit, LateDay, Retention, VisitorSalt
+from counters.hits import MOST_HITS_AT_ONCE, counter_id, now
+from counters.models import Counter, DimensionSet, Hit, LateDay, Retention, VisitorSalt
 from hitcounter.asgi import conninfo
 from tests.oracle import DAY, drop_days
 
@@ -36,7 +36,7 @@ def other() -> Iterator[psycopg.Connection]:
 
 
 def load_of(*hits: tuple[datetime, str, Origin, int]) -> Load:
-    load = Load(kept_salt_of, latest=now())
+    load = Load(kept_salt_of)
     for hit in hits:
         load.count(*hit)
     return load
@@ -89,12 +89,6 @@ def test_when_a_hit_cannot_be_counted_none_is():
     with pytest.raises(DataError):
         record(load_of((FIRST, "/a", ANN, 1), (FIRST, "/full", ANN, 2)), nothing)
     assert counts() == {"/full": 2**63 - 2}
-
-
-@pytest.mark.parametrize("at", [datetime(1969, 12, 31, 23, 59, tzinfo=UTC), now() + timedelta(hours=2)])
-def test_a_time_at_which_no_hit_can_have_come_is_refused(at: datetime):
-    with pytest.raises(TimeInvalid):
-        load_of((at, "/a", ANN, 1))
 
 
 def test_a_time_in_another_zone_is_that_of_utc():

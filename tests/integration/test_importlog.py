@@ -142,7 +142,7 @@ def test_what_real_logs_hold_stops_nothing_and_is_told(log):
         f"{log}: 9 new lines, 3 hits, 2 without a request, 3 not read.",
         r"  line 4: The line has not the format of the log. '\xff\xfe\x00 \x1b[31mno line at all'",
         f"  line 7: The path is longer than 2,048 bytes. {line(1, 'GET /' + 'x' * 2048)[:120]!a}…",
-        "  line 8: A hit's time is not before 1970, and at most an hour ahead. '/a'",
+        "  line 8: A hit's time has an offset from UTC, is not before 1970, and at most an hour ahead of now. '/a'",
     ]
     assert counts() == {"/a": 2, "/sp%20ace/%E9": 1}
 

@@ -101,7 +101,7 @@ def through_the_orm(groups: Groups) -> list[int]:
 
 
 def in_one_load(groups: Groups) -> None:
-    load, at = bulk.Load(bulk.kept_salt_of, latest=START + timedelta(days=3)), START
+    load, at = bulk.Load(bulk.kept_salt_of), START
     for minutes, hits in groups:
         at += timedelta(minutes=minutes)
         for path, origin in hits:
