@@ -279,7 +279,11 @@ def _pattern(
     rest = b""
     for number in reversed(range(len(names))):
         variable, name, literal = variables[number], names[number], literals[number + 1]
-        value = _NGINX_VALUES.get(variable) or _up_to(literal, escaped)
+        end = re.escape(literal)
+        if variables[number + 1 : number + 2] == ["time_local"]:
+            # A client can call itself "a [b": what ends its name is the bracket with a time in it.
+            end += _NGINX_VALUES["time_local"] + re.escape(literals[number + 2])
+        value = _NGINX_VALUES.get(variable) or _up_to(literal, end, escaped)
         value = b"(%b)" % value if name else value
         whole = name not in _GOOD_WITHOUT_AN_END or number < needed
         rest = re.escape(literal) + rest
@@ -289,11 +293,12 @@ def _pattern(
     return re.compile(rb"(?!\Z)(%b%b[^\n]*+|[^\n]*+)\n?()" % (re.escape(literals[0]), rest))
 
 
-def _up_to(literal: bytes, escaped: bool) -> bytes:
-    """What matches a value up to the text that follows it in the format, or up to the line's end."""
+def _up_to(literal: bytes, end: bytes, escaped: bool) -> bytes:
+    """What matches a value up to the text that follows it in the format (and that begins what `end` matches), or up to
+    the line's end."""
     if not literal:
         return rb"[^\r\n]*+"
-    end, first = re.escape(literal), re.escape(literal[:1])
+    first = re.escape(literal[:1])
     quoted = escaped and first == b'"'  # quotes within quotes are escaped; elsewhere, a backslash does not matter
     # Nothing is taken before it is known to belong to the value: until 3.11.5, Python did not give it back here.
     within = rb"(?!%b)%b" % (end, first)

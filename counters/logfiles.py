@@ -1,4 +1,4 @@
-"""Log files as blocks of whole lines: plain, gzipped or piped in, read on from an offset, followed when they rotate.
+"""Log files as blocks of whole lines: plain, gzipped or piped in, read on from an offset.
 
 An offset counts the bytes of the text, before compression. No database and no formats here.
 """
@@ -17,6 +17,7 @@ BLOCK_BYTES = 8 * 1024 * 1024
 WINDOW_BYTES = 64 * 1024
 STANDARD_INPUT = "-"
 _GZIP_MAGIC = b"\x1f\x8b"
+_FAR = 1 << 62
 
 
 class LogUnreadable(Exception):
@@ -24,18 +25,17 @@ class LogUnreadable(Exception):
 
 
 class LogFile:
-    """An open log file. `grows`: a server may be writing to it still, so that its last line may have no end yet."""
+    """An open log file. `piped`: whoever reads it may have to wait, and cannot go back."""
 
     def __init__(self, name: str, raw: BinaryIO) -> None:
         self.name = name
-        self._raw = raw
-        self._piped = not raw.seekable()
-        compressed = _peek(raw).startswith(_GZIP_MAGIC)
-        text = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if compressed else raw
-        self._text: BinaryIO | Replayed = Replayed(text) if self._piped else text
-        self.grows = not (compressed or self._piped)
+        self.piped = not raw.seekable()
         #: Whether the last line was left, since it has no end yet.
         self.unfinished = False
+        self._raw = raw
+        self._compressed = _peek(raw).startswith(_GZIP_MAGIC)
+        text = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if self._compressed else raw
+        self._text: BinaryIO | Replayed = Replayed(text) if self.piped else text
 
     @classmethod
     def open(cls, name: str) -> Self:
@@ -54,26 +54,29 @@ class LogFile:
     @property
     def size(self) -> int:
         """The bytes on disk, 0 of a pipe."""
-        return 0 if self._piped else os.fstat(self._raw.fileno()).st_size
+        return 0 if self.piped else os.fstat(self._raw.fileno()).st_size
 
     @property
     def position(self) -> int:
         """How many of these bytes have been read, 0 of a pipe."""
-        return 0 if self._piped else self._raw.tell()
+        return 0 if self.piped else self._raw.tell()
+
+    @property
+    def length(self) -> int:
+        """The bytes of the text: of a compressed one, and of a pipe, all is read for it. Raises LogUnreadable."""
+        return self._seek(_FAR) if self._compressed or self.piped else self.size
 
     def replaced(self) -> bool:
-        """Whether its name stands for another file by now, or it was emptied to be written anew."""
+        """Whether its name stands for another file by now."""
         try:
-            named = os.stat(self.name)
+            return not os.path.samestat(os.stat(self.name), os.fstat(self._raw.fileno()))
         except FileNotFoundError:  # between the two steps of a rotation
             return False
-        mine = os.fstat(self._raw.fileno())
-        return not os.path.samestat(named, mine) or mine.st_size < self._raw.tell()
 
     def beginning(self) -> bytes:
-        """The lines that are whole within the first WINDOW_BYTES; empty when there is none yet."""
+        """The lines that are whole within the first WINDOW_BYTES, or as much of a longer one; empty if none is."""
         text = self._read(0, WINDOW_BYTES)
-        return _whole_lines(text) if self.grows and len(text) < WINDOW_BYTES else text
+        return _whole_lines(text) or (text if len(text) == WINDOW_BYTES else b"")
 
     def window(self, offset: int) -> bytes | None:
         """What precedes an offset, WINDOW_BYTES at most; None when the log does not reach that far."""
@@ -84,7 +87,8 @@ class LogFile:
     def blocks(self, offset: int) -> Iterator[bytes]:
         """Whole lines from an offset to the end, some megabytes at a time. Of a pipe, nothing can be read again after.
 
-        A last line without its end is left where it may get one, and comes last where not. Raises LogUnreadable.
+        A last line without its end is left: what is written may get one, and of what was cut off, more may be brought.
+        Raises LogUnreadable.
         """
         rest = self._read(offset, BLOCK_BYTES)
         if isinstance(self._text, Replayed):
@@ -98,16 +102,17 @@ class LogFile:
             if not more:
                 break
             rest += more
-        self.unfinished = bool(rest) and self.grows
-        if rest and not self.grows:
-            yield rest
+        self.unfinished = bool(rest)
 
     def _read(self, offset: int, size: int) -> bytes:
+        self._seek(offset)
+        return self._read_on(size)
+
+    def _seek(self, offset: int) -> int:
         try:
-            self._text.seek(offset)
+            return self._text.seek(offset)
         except (OSError, EOFError, zlib.error) as error:
             raise LogUnreadable(self._reason(error)) from None
-        return self._read_on(size)
 
     def _read_on(self, size: int) -> bytes:
         try:
@@ -131,13 +136,12 @@ class Replayed:
         self._read_before = TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self._forgotten = False
 
-    def seek(self, offset: int) -> None:
-        """Go to an offset, or as near to it as the pipe's end is."""
-        missing = offset - self._read_before.seek(0, os.SEEK_END)
-        while missing > 0 and (text := self._pipe.read(min(missing, BLOCK_BYTES))):
-            self._read_before.write(text)
-            missing -= len(text)
-        self._read_before.seek(offset)
+    def seek(self, offset: int) -> int:
+        """Go to an offset, or to the pipe's end if that is nearer."""
+        end = self._read_before.seek(0, os.SEEK_END)
+        while end < offset and (text := self._pipe.read(min(offset - end, BLOCK_BYTES))):
+            end += self._read_before.write(text)
+        return self._read_before.seek(min(offset, end))
 
     def read(self, size: int) -> bytes:
         text = self._read_before.read(size)

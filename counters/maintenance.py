@@ -46,7 +46,6 @@ KEYS_KEPT = timedelta(days=7)
 ROWS_AT_ONCE = 50_000
 
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('counters maintenance', 0))"
-_WAIT_FOR_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters maintenance', 0))"
 # A role's own limits are made for questions, not for a day's work.
 _NO_LIMIT = "SET statement_timeout = 0"
 _LIMIT_AGAIN = "RESET statement_timeout"
@@ -98,32 +97,36 @@ def maintain(now: datetime, *, keep_hits_days: int, keep_hours_days: int) -> Ite
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock of maintenance, on this session. Raises MaintenanceBusy."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK)
-        if not cursor.fetchone()[0]:
-            raise MaintenanceBusy
+    if not _locked():
+        raise MaintenanceBusy
     with _holding_the_lock():
         yield
 
 
 @contextmanager
-def kept_out() -> Iterator[None]:
-    """Keep maintenance from running meanwhile, one that runs is waited for: a day is rolled up when all of it is there.
+def kept_out(wait: Callable[[], object]) -> Iterator[None]:
+    """Keep maintenance from running meanwhile, so that a day is rolled up when all of it is there.
 
-    Whoever brings hits of days that are over holds this; so only one does at a time.
+    Whoever brings hits of days that are over holds this; so only one does at a time. While it is held by another,
+    `wait` is called again and again.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_NO_LIMIT)
-        cursor.execute(_WAIT_FOR_LOCK)
+    while not _locked():
+        wait()
     with _holding_the_lock():
         yield
+
+
+def _locked() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK)
+        return bool(cursor.fetchone()[0])
 
 
 @contextmanager
 def _holding_the_lock() -> Iterator[None]:
-    with connection.cursor() as cursor:
-        cursor.execute(_NO_LIMIT)
     try:
+        with connection.cursor() as cursor:
+            cursor.execute(_NO_LIMIT)
         yield
     finally:
         with connection.cursor() as cursor:

@@ -381,16 +381,16 @@ class IdempotencyKey(models.Model):
 class ImportedLog(models.Model):
     """A log file, and how far it has been imported. It is known by what is in it, whatever name it has by now.
 
-    Two logs that begin with the same line are told apart by what precedes the offset. `marks` tells an earlier copy of
-    a log, which does not reach that far: what precedes the powers of two up to the offset, in their order.
+    Two logs that begin with the same line are told apart by what precedes the offset. `marks` tell an earlier copy of
+    a log, which does not reach that far, by what precedes certain offsets before (importing.marked).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     name = models.TextField(help_text="of the file that had new lines last")
-    head = models.BinaryField(help_text="BLAKE2b-256 of its first line")
+    head = models.BinaryField(help_text="BLAKE2b-128 of its first line")
     offset = models.BigIntegerField(help_text="bytes that have been imported, before compression")
-    tail = models.BinaryField(help_text="BLAKE2b-256 of what precedes the offset, 64 KiB at most")
-    marks = models.BinaryField(help_text="the same of 1, 2, 4, 8, … bytes, one after the other")
+    tail = models.BinaryField(help_text="BLAKE2b-128 of what precedes the offset, 64 KiB at most")
+    marks = models.BinaryField(help_text="the same of offsets before, one after the other")
     lines = models.BigIntegerField(help_text="among these bytes")
     hits = models.BigIntegerField(help_text="that were counted")
     updated = models.DateTimeField(auto_now=True)

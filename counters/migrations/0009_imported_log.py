@@ -14,10 +14,10 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.UUIDField(default=uuid4, editable=False, primary_key=True, serialize=False)),
                 ("name", models.TextField(help_text="of the file that had new lines last")),
-                ("head", models.BinaryField(help_text="BLAKE2b-256 of its first line")),
+                ("head", models.BinaryField(help_text="BLAKE2b-128 of its first line")),
                 ("offset", models.BigIntegerField(help_text="bytes that have been imported, before compression")),
-                ("tail", models.BinaryField(help_text="BLAKE2b-256 of what precedes the offset, 64 KiB at most")),
-                ("marks", models.BinaryField(help_text="the same of 1, 2, 4, 8, … bytes, one after the other")),
+                ("tail", models.BinaryField(help_text="BLAKE2b-128 of what precedes the offset, 64 KiB at most")),
+                ("marks", models.BinaryField(help_text="the same of offsets before, one after the other")),
                 ("lines", models.BigIntegerField(help_text="among these bytes")),
                 ("hits", models.BigIntegerField(help_text="that were counted")),
                 ("updated", models.DateTimeField(auto_now=True)),

@@ -8,17 +8,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.db.models import Sum
 
-from counters import bulk, importing, logfiles, maintenance, stats
+from counters import accesslog, bulk, importing, logfiles, maintenance, stats
+from counters.api.views import origins
 from counters.books import verify
+from counters.logfiles import LogFile
 from counters.models import Counter, Hit, ImportedLog, RolledDay, VisitorSalt
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
@@ -29,6 +37,7 @@ from tests.service import PROJECT
 FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 WAIT_SECONDS = 20
+OVERTAKEN = "another import has read on in it meanwhile; run this again."
 
 
 @pytest.fixture(autouse=True)
@@ -235,10 +244,21 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(log, arguments: li
     assert counts() == {}
 
 
-def test_a_file_that_is_not_there_is_refused_before_another_is_read(log, tmp_path):
+def test_files_that_cannot_be_read_are_told_and_keep_none_of_the_others(log, tmp_path, capsys):
+    error_log, none = tmp_path / "error.log", tmp_path / "none.log"
     log.write_text(line())
-    assert refused(log, tmp_path / "none.log") == f"{tmp_path / 'none.log'} cannot be read: No such file or directory."
-    assert counts() == {}
+    error_log.write_text("2026/03/01 08:00:00 [error] 7#7: upstream timed out\n")
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(CommandError, match="2 of 3 files failed"):
+        call_command("importlog", str(none), str(error_log), str(log), stdout=out, stderr=err)
+    assert out.getvalue() == f"{log}: 1 new line, 1 hit.\n"
+    assert f"{none} cannot be read: No such file or directory." in err.getvalue()
+    assert f"{error_log}: No line has the common" in err.getvalue()
+    assert counts() == {"/a": 1}
+
+
+def test_one_file_that_is_not_there_is_told_in_a_sentence(tmp_path):
+    assert refused(tmp_path / "none.log") == f"{tmp_path / 'none.log'} cannot be read: No such file or directory."
 
 
 def test_a_log_of_no_known_format_is_refused(log):
@@ -314,16 +334,29 @@ def test_an_earlier_copy_of_a_log_is_known(log, tmp_path, monkeypatch, compress:
     copy = tmp_path / "copy"
     for length in (1, 2, 3, 10, 50, 99):
         copy.write_bytes(compress(lines(*range(length)).encode()))
-        assert run(copy) == [f"{copy}: 0 new."]
+        assert run(copy) == [f"{copy}: 0 new; it is taken for an earlier copy of {log}."]
     assert counts() == in_log(0, 100)
 
 
-def test_a_shorter_log_that_begins_as_another_does_is_none_of_its_copies(log, tmp_path):
-    log.write_text(lines(*range(100)))
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_shorter_log_that_begins_as_another_does_is_none_of_its_copies(
+    log, tmp_path, compress: Callable[[bytes], bytes], number: int
+):
+    """As those of containers that all begin with the requests of a health check."""
+    alike = [*range(7)]
+    log.write_text(lines(*alike, *range(20, 100)))
     other = tmp_path / "other.log"
-    other.write_text(lines(0, *range(200, 205)))
+    other.write_bytes(compress(lines(*alike, *range(200, 200 + number)).encode()))
     run(log)
-    assert run(other) == [f"{other}: 6 new lines, 6 hits."]
+    assert run(other) == [f"{other}: {number + 7} new lines, {number + 7} hits."]
+
+
+def test_marks_are_at_the_same_offsets_however_one_gets_there():
+    whole = list(importing.marked(0, 100_000))
+    for cut in (1, 7, 31, 32, 33, 1000, 4096, 65_537, 99_999):
+        assert [*importing.marked(0, cut), *importing.marked(cut, 100_000)] == whole
+    assert all(later - earlier <= max(1, earlier // 16) for earlier, later in pairwise(whole))
 
 
 def test_what_tells_a_log_does_not_depend_on_where_transactions_ended(log, monkeypatch):
@@ -335,13 +368,13 @@ def test_what_tells_a_log_does_not_depend_on_where_transactions_ended(log, monke
         run(log)
         told.append(ImportedLog.objects.values_list("offset", "head", "tail", "marks", "lines").get())
     assert [tuple(map(bytes, row[1:4])) for row in told] == [tuple(map(bytes, told[0][1:4]))] * 4
-    assert len(bytes(told[0][3])) == 32 * log.stat().st_size.bit_length()
+    assert len(bytes(told[0][3])) == 16 * len(list(importing.marked(0, log.stat().st_size)))
 
 
 def test_a_last_line_without_its_end_is_counted_when_it_has_one(log):
     whole = lines(0, 1)
     log.write_text(whole[:-30])
-    assert run(log) == [f"{log}: 1 new line, 1 hit.", "  The last line has no end yet; it is read when it has one."]
+    assert run(log) == [f"{log}: 1 new line, 1 hit.", "  The last line has no end; it is read when it has one."]
     log.write_text(whole)
     assert run(log) == [f"{log}: 1 new line, 1 hit."]
     assert counts() == in_log(0, 2)
@@ -445,7 +478,7 @@ def test_the_two_parts_of_a_day_have_the_same_visitors_though_maintenance_comes_
 
 def test_maintenance_gives_way_to_an_import(log):
     log.write_text(lines(0))
-    with maintenance.kept_out():
+    with maintenance.kept_out(lambda: None):
         out = subprocess.run(
             [sys.executable, "manage.py", "maintain"],
             cwd=PROJECT,
@@ -463,6 +496,117 @@ def url() -> str:
 
     parts = {name: str(value) for name, value in conninfo_to_dict(conninfo()).items() if value}
     return "postgresql://?" + "&".join(f"{name}={value.replace('/', '%2F')}" for name, value in parts.items())
+
+
+# Others that import the same
+
+
+@contextmanager
+def held_up(path: str) -> Iterator[None]:
+    """Have whoever counts a path wait until the end."""
+    with psycopg.connect(conninfo()) as session:
+        session.execute("SELECT FROM counters_counter WHERE path = %s FOR UPDATE", [path])
+        yield
+
+
+def waiting_sessions() -> int:
+    with psycopg.connect(conninfo(), autocommit=True) as session:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return session.execute(query).fetchone()[0]
+
+
+def until(condition: Callable[[], object]) -> None:
+    stop = threading.Event()
+    for _ in range(WAIT_SECONDS * 50):
+        if condition():
+            return
+        stop.wait(0.02)
+    raise AssertionError("waited in vain")
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new log", "a log that has grown"])
+def test_an_import_that_is_still_committing_when_the_next_begins_counts_once(log, monkeypatch, known: bool):
+    """As one does whose process was killed, or that lost the lock with its session."""
+    log.write_text(lines(*range(7)))
+    run(log)
+    if known:
+        with log.open("a") as more:
+            more.write(lines(*range(7, 21)))
+    else:
+        ImportedLog.objects.all().delete()
+    monkeypatch.setattr(maintenance, "kept_out", nullcontext)
+    with ThreadPoolExecutor(2) as threads:
+        with held_up("/0"):
+            first = threads.submit(_read, log)
+            until(lambda: waiting_sessions() == 1)
+            second = threads.submit(_read, log)
+            until(lambda: waiting_sessions() == 2)
+        assert sorted([first.result(), second.result()])[0] == f"{log}: {OVERTAKEN}"
+    assert sum(counts().values()) == (21 if known else 14)
+    monkeypatch.undo()
+    assert run(log) == [f"{log}: 0 new."]
+
+
+def _read(log: Path) -> str:
+    """What comes of an import in a thread."""
+    try:
+        with closing(LogFile.open(str(log))) as file, an_importer() as importer:
+            return f"~ {importer.read(file).lines} lines"
+    except importing.ImportFailed as error:
+        return str(error)
+    finally:
+        connection.close()
+
+
+def an_importer() -> importing.Importer:
+    return importing.Importer(
+        recognise=accesslog.recognised,
+        origin_of=origins().of,
+        salt=bulk.kept_salt_of,
+        choice=importing.Choice(),
+        strict=False,
+        tell_misfit=pytest.fail,
+        tell_progress=Mock(),
+        tell=pytest.fail,
+    )
+
+
+def test_an_import_waits_for_maintenance_and_says_so(log, tmp_path):
+    log.write_text(lines(0))
+    with psycopg.connect(conninfo(), autocommit=True) as session:
+        session.execute(maintenance._LOCK)
+        importing = Import(log)
+        assert importing.process.stderr
+        assert importing.process.stderr.readline() == "Waiting for maintenance, or another import, to end.\n"
+    assert importing.end()[:2] == (0, [f"{log}: 1 new line, 1 hit."])
+
+
+def test_an_import_that_waits_can_be_stopped(log):
+    log.write_text(lines(0))
+    with psycopg.connect(conninfo(), autocommit=True) as session:
+        session.execute(maintenance._LOCK)
+        importing = Import(log)
+        assert importing.process.stderr and importing.process.stderr.readline()
+        assert importing.end(signal.SIGTERM)[0] == 130
+    assert counts() == {}
+
+
+def test_maintenance_does_not_wait_for_who_writes_to_a_pipe():
+    importing = Import("-", stdin=subprocess.PIPE)
+    assert importing.process.stdin
+    importing.process.stdin.write(lines(0, 1))
+    importing.process.stdin.flush()
+    until(lambda: "importlog" in Path(f"/proc/{importing.process.pid}/cmdline").read_text())
+    assert "All is done that is due." in list_of_maintain()
+    importing.process.stdin.close()
+    importing.process.stdin = None
+    assert importing.end() == (0, ["standard input: 2 new lines, 2 hits."], "")
+
+
+def list_of_maintain() -> str:
+    out = io.StringIO()
+    call_command("maintain", stdout=out)
+    return out.getvalue()
 
 
 # Standard input, signals, following: in a process of its own
@@ -509,6 +653,30 @@ def test_standard_input_is_read_and_known_again(log):
     assert counts() == in_log(0, 300)
 
 
+def test_a_named_pipe_is_read_whole(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    importing = Import(pipe)
+    with pipe.open("w") as writer:
+        writer.write(lines(*range(2000)))
+    assert importing.end() == (0, [f"{pipe}: 2,000 new lines, 2,000 hits."], "")
+    assert counts() == in_log(0, 2000)
+
+
+def test_what_a_pipe_that_broke_off_left_is_counted_when_it_comes_whole(log):
+    whole = lines(*range(100))
+    log.write_text(whole[:-40])
+    with log.open() as cut_off, subprocess.Popen(["cat"], stdin=cut_off, stdout=subprocess.PIPE) as piped:
+        _, told, _ = Import("-", stdin=piped.stdout).end()
+    assert told == [
+        "standard input: 99 new lines, 99 hits.",
+        "  The last line has no end; it is read when it has one.",
+    ]
+    log.write_text(whole)
+    assert run(log) == [f"{log}: 1 new line, 1 hit."]
+    assert counts() == in_log(0, 100)
+
+
 def test_standard_input_cannot_be_followed():
     assert refused("--follow", "-") == "Standard input cannot be followed: give the file's name."
 
@@ -539,6 +707,51 @@ def test_a_log_is_followed_through_its_rotation(log, tmp_path):
     )
     assert run(tmp_path / "access.log.2", log)[0].endswith(": 0 new.")
     assert balance()
+
+
+def test_a_log_that_is_rotated_twice_before_it_is_quiet_is_followed(log, tmp_path):
+    log.write_text(lines(0))
+    following = Import("--follow", log)
+    wait_for(in_log(0, 1))
+    for number in (1, 2):
+        log.rename(tmp_path / f"access.log.{number}")
+        log.write_text(lines(number))
+        until(partial(opened, following, files=number + 1))
+    wait_for(in_log(0, 3))
+    assert following.end(signal.SIGTERM)[:2] == (0, [f"{log}: 3 new lines, 3 hits."])
+
+
+def opened(following: "Import", files: int) -> bool:
+    """Whether the process has so many of the logs open."""
+    links = Path(f"/proc/{following.process.pid}/fd")
+    return sum("access.log" in os.readlink(link) for link in links.iterdir() if link.is_symlink()) == files
+
+
+def test_a_follower_outlives_a_missing_file_a_strange_first_line_and_a_lost_session(log, tmp_path):
+    following = Import("--follow", tmp_path / "access.log.1", log)
+    assert following.process.stderr
+    assert "access.log.1 cannot be read" in following.process.stderr.readline()
+    assert "access.log cannot be read" in following.process.stderr.readline()
+    log.write_text("a line that a server writes when it starts\n")
+    while "No line has the common" not in following.process.stderr.readline():
+        pass
+    with log.open("a") as server:
+        server.write(lines(0))
+    wait_for(in_log(0, 1))
+    with psycopg.connect(conninfo(), autocommit=True) as session:
+        others = "datname = current_database() AND pid <> ALL (%s)"
+        mine = [session.info.backend_pid, own_session()]
+        session.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}", [mine])  # noqa: S608
+    with log.open("a") as server:
+        server.write(lines(1))
+    wait_for(in_log(0, 2))
+    assert following.end(signal.SIGTERM)[0] == 0
+
+
+def own_session() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
 
 
 def test_a_log_that_is_emptied_and_written_anew_is_followed(log):

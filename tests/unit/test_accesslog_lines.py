@@ -28,6 +28,17 @@ def test_a_line_counts_if_it_is_cut_off_after_its_status():
         assert AGENT.startswith(headers.get(b"user-agent", b""))
 
 
+@pytest.mark.parametrize(
+    "user", [b"a [b", b"[", b"a [01/Jan/2020:00:00:00 +0000] b", b"a [01/Jan/2020:00:00:00 +0000]"]
+)
+def test_a_client_keeps_itself_out_by_no_name(user):
+    """nginx logs whatever name a request says, even where nobody asked for one; quotes in it are escaped."""
+    named = line().replace(b" - - [", b" - " + user + b" [", 1)
+    assert named != line()
+    moment, asked, sender = entry(named)
+    assert (moment.at, asked.path, sender.peer) == (entry(line())[0].at, "/x", "192.0.2.1")
+
+
 def test_what_is_there_of_a_user_agent_tells_who_it_is_and_half_a_referrer_does_not():
     assert entry(line()[:-20])[2].headers == ((b"referer", REFERRER), (b"user-agent", AGENT[:-19]))
     assert entry(line().partition(b"/from")[0])[2].headers == ()

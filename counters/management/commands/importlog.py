@@ -5,9 +5,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from threading import Event
-from types import FrameType
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
@@ -58,57 +57,77 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         # The thread that commits needs the interpreter seldom and briefly: it shall not wait 5 ms for it each time.
         sys.setswitchinterval(0.0005)
-        stopped = Event()
-        with _signals_setting(stopped):
+        names, follow = options["files"], options["follow"]
+        if follow and names[-1] == STANDARD_INPUT:
+            raise CommandError("Standard input cannot be followed: give the file's name.")
+        with _interrupted_by_sigterm():
             try:
-                self._import(options, stopped)
-            except (LogUnreadable, FormatUnknown, ImportFailed) as error:
+                failures = self._import(names, follow, options)
+            except ImportFailed as error:
                 raise CommandError(str(error)) from None
             except Error as error:
                 reason = " ".join(str(error).split()).rstrip(".")
                 raise CommandError(f"The database cannot be used: {reason}. {_GOES_ON}") from error
-        if stopped.is_set() and not options["follow"]:
-            raise CommandError(f"The import was stopped. {_GOES_ON}", returncode=_INTERRUPTED)
+            except KeyboardInterrupt:
+                raise CommandError(f"The import was stopped. {_GOES_ON}", returncode=_INTERRUPTED) from None
+        if failures:
+            raise CommandError(failures[0] if len(names) == 1 else f"{len(failures)} of {len(names)} files failed.")
 
-    def _import(self, options: dict[str, Any], stopped: Event) -> None:
-        names, follow = options["files"], options["follow"]
-        progress = _Progress(_size_of(names, follow=follow))
-        with (
-            closing(progress),
-            Importer(
-                recognise=_recognise(options["format"]),
-                origin_of=origins().of,
-                # What is followed is read on the day of its hits; what is not, some of it later.
-                salt=bulk.salt_of if follow else bulk.kept_salt_of,
-                choice=_choice(options),
-                strict=options["strict"],
-                stopped=stopped,
-                tell_misfit=progress.misfit,
-                tell_progress=progress.read,
-            ) as importer,
-        ):
+    def _import(self, names: list[str], follow: bool, options: dict[str, Any]) -> list[str]:
+        """Import all files, and return what is wrong with those that could not be, or not to their end."""
+        progress, failures = _Progress(sum(map(_size_of, names))), []
+        with closing(progress), self._importer(options, progress) as importer:
             for name in names[:-1] if follow else names:
-                with closing(LogFile.open(name)) as file:
-                    self._tell(file, importer.read(file), progress)
+                try:
+                    with closing(LogFile.open(name)) as file:
+                        self._say(file.name, importer.read(file), progress, unfinished=file.unfinished)
+                except (LogUnreadable, FormatUnknown) as error:
+                    failures.append(str(error))
+                    if len(names) > 1:
+                        progress.clear()
+                        self.stderr.write(str(error))
             if follow:
-                self._follow(importer, LogFile.open(names[-1]), progress)
+                self._follow(importer, names[-1], progress)
+        return [] if follow else failures
 
-    def _follow(self, importer: Importer, file: LogFile, progress: "_Progress") -> None:
+    def _importer(self, options: dict[str, Any], progress: "_Progress") -> Importer:
+        def tell(message: str) -> None:
+            progress.clear()
+            self.stderr.write(message)
+
+        def tell_misfit(file: LogFile, misfit: Misfit) -> None:
+            tell(f"{file.name}, {_misfit(misfit)}")
+
+        follow = options["follow"]
+        return Importer(
+            recognise=_recognise(options["format"]),
+            origin_of=origins().of,
+            # What is followed is read on the day of its hits; what is not, some of it later.
+            salt=bulk.salt_of if follow else bulk.kept_salt_of,
+            choice=_choice(options),
+            strict=options["strict"],
+            tell_misfit=tell_misfit if follow else progress.misfit,
+            tell_progress=progress.read,
+            tell=tell,
+        )
+
+    def _follow(self, importer: Importer, name: str, progress: "_Progress") -> None:
+        """Until Ctrl-C or SIGTERM, which is how this ends."""
         summary = Summary()
-        for current, new in importer.follow(file):
-            file, summary = current, summary + new
-        file.close()
-        self._tell(file, summary, progress)
+        with suppress(KeyboardInterrupt):
+            for _, new in importer.follow(name):
+                summary += new
+        self._say(name, summary, progress)
 
-    def _tell(self, file: LogFile, summary: Summary, progress: "_Progress") -> None:
+    def _say(self, name: str, summary: Summary, progress: "_Progress", *, unfinished: bool = False) -> None:
         progress.clear()
-        self.stdout.write(f"{file.name}: {_figures(summary)}.")
+        self.stdout.write(f"{name}: {_figures(summary)}.")
         for misfit in progress.misfits:
-            self.stdout.write(f"  line {misfit.line:,}: {misfit.reason} {_shown(misfit.text)}")
-        if summary.misfits > len(progress.misfits):
+            self.stdout.write(f"  {_misfit(misfit)}")
+        if progress.misfits and summary.misfits > len(progress.misfits):
             self.stdout.write(f"  and {summary.misfits - len(progress.misfits):,} more")
-        if file.unfinished:
-            self.stdout.write("  The last line has no end yet; it is read when it has one.")
+        if unfinished:
+            self.stdout.write("  The last line has no end; it is read when it has one.")
         progress.misfits.clear()
 
 
@@ -117,7 +136,9 @@ class _Progress:
 
     def __init__(self, size: int) -> None:
         self._bar = tqdm(total=size or None, unit="B", unit_scale=True, disable=None, leave=False)
-        self._begun, self._lines, self._position = time.monotonic(), 0, 0
+        self._begun, self._lines = time.monotonic(), 0
+        self._file: LogFile | None = None
+        self._position = 0
         self.misfits: list[Misfit] = []
 
     def misfit(self, file: LogFile, misfit: Misfit) -> None:
@@ -127,9 +148,10 @@ class _Progress:
     def read(self, file: LogFile, lines: int) -> None:
         self._lines += lines
         self._bar.set_postfix_str(f"{self._lines / (time.monotonic() - self._begun):,.0f} lines/s", refresh=False)
-        position = file.position
-        self._bar.update(position - self._position if position > self._position else position)
-        self._position = position
+        if file is not self._file:
+            self._file, self._position = file, 0
+        self._bar.update(file.position - self._position)
+        self._position = file.position
 
     def clear(self) -> None:
         """Make room for other output."""
@@ -139,16 +161,11 @@ class _Progress:
         self._bar.close()
 
 
-def _size_of(names: list[str], *, follow: bool) -> int:
-    """The bytes of all files. Raises LogUnreadable before the first is read if any cannot be."""
-    if follow and names[-1] == STANDARD_INPUT:
-        raise LogUnreadable("Standard input cannot be followed: give the file's name.")
-    size = 0
-    for name in names:
-        if name != STANDARD_INPUT:
-            with closing(LogFile.open(name)) as file:
-                size += file.size
-    return size
+def _size_of(name: str) -> int:
+    """The bytes of a file, as far as they can be told without opening it: a pipe is opened once."""
+    with suppress(OSError):
+        return Path(name).stat().st_size
+    return 0
 
 
 def _recognise(wanted: str | None) -> Callable[[bytes], LogFormat]:
@@ -187,20 +204,13 @@ def _choice(options: dict[str, Any]) -> Choice:
 
 
 @contextmanager
-def _signals_setting(stopped: Event) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM end the work after the transaction under way; another Ctrl-C ends it at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopped.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the work as Ctrl-C does: at once, but for a transaction that is being committed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _figures(summary: Summary) -> str:
@@ -212,7 +222,13 @@ def _figures(summary: Summary) -> str:
         f"{summary.no_request:,} without a request" if summary.no_request else "",
         f"{summary.misfits:,} not read" if summary.misfits else "",
     ]
+    if summary.copy_of:
+        return f"0 new; it is taken for an earlier copy of {summary.copy_of}"
     return ", ".join(filter(None, figures)) if summary.lines else "0 new"
+
+
+def _misfit(misfit: Misfit) -> str:
+    return f"line {misfit.line:,}: {misfit.reason} {_shown(misfit.text)}"
 
 
 def _number(number: int, noun: str) -> str:
