@@ -7,7 +7,9 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
+from django.utils.decorators import decorator_from_middleware
 from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import extend_schema
@@ -17,9 +19,9 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from counters import pixel, stats
-from counters.api.errors import detail, refused
+from counters.api.errors import DatabaseErrors, detail
 from counters.api.views import headers_of, origins, query_of
-from counters.hits import HitRefused, check_path
+from counters.hits import check_path
 from counters.middleware.request import requested_path
 from counters.models import Counter
 
@@ -33,17 +35,15 @@ _BADGE = re.compile(r"/badge(/.*)\.svg")
 
 
 @csrf_exempt
-def count_view(request: HttpRequest) -> HttpResponse:
+def count_view(request: HttpRequest) -> HttpResponseBase:
     """Count one page view through the ORM: what counters/ingest does as well, and must do with the same result."""
-    try:
-        response = _answer_to_view(request)
-    except HitRefused as refusal:
-        response = refused(refusal)
+    response = _answer_to_view(request)
     for name, value in pixel.HEADERS.items():
         response[name] = value
     return response
 
 
+@decorator_from_middleware(DatabaseErrors)  # within the view, so that these answers have its headers, too
 def _answer_to_view(request: HttpRequest) -> HttpResponse:
     if request.method not in pixel.METHODS:
         return detail(405, pixel.NOT_ALLOWED.format(request.method), {"Allow": ", ".join(pixel.METHODS)})
