@@ -12,6 +12,8 @@ from django.template.loader import render_to_string
 from django.utils.decorators import decorator_from_middleware
 from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.vary import vary_on_headers
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.renderers import JSONRenderer
@@ -25,7 +27,8 @@ from counters.hits import check_path
 from counters.middleware.request import requested_path
 from counters.models import Counter
 
-SCRIPT = Path(__file__).with_name("count.js").read_text()
+# Without the indentation, the empty lines and the comment lines, which are for readers of its source.
+SCRIPT = re.sub(r"(?m)^\s*(//.*\n)?", "", Path(__file__).with_name("count.js").read_text())
 SCRIPT_SECONDS = 86_400
 BADGE_SECONDS = 60
 
@@ -58,6 +61,8 @@ def _answer_to_view(request: HttpRequest) -> HttpResponse:
     return nothing
 
 
+@vary_on_headers("Accept-Encoding")
+@gzip_page
 def script(request: HttpRequest) -> HttpResponse:
     """The script that tells the pixel of each view of the page that loads it."""
     if request.method not in ("GET", "HEAD"):
