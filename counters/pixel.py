@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from counters import parameters
 from counters.hits import HitRefused, check_path
 
 ADDRESS = "/pixel.gif"
@@ -55,29 +56,21 @@ def page_view(query: bytes) -> PageView:
 
     Values are percent-decoded once, and a + is a plus: in a path's own encoding it is no space.
     """
-    given = _parameters(query)
-    faults = {name: [fault] for name, values in given.items() if (fault := _fault(name, values))}
+    given = _values(query)
+    faults = parameters.faults(given, _PARAMETERS)
+    if not any(given["path"]):
+        faults.setdefault("path", ["Must be given: the path of the page."])
     if faults:
         raise ParametersInvalid(faults)
-    [path], [referrer] = given["path"], given.get("referrer", [b""])
+    [path], [referrer] = given["path"], given["referrer"] or [b""]
     return PageView(check_path(path.decode("latin-1")), referrer)
 
 
-def _parameters(query: bytes) -> dict[str, list[bytes]]:
-    """The values given for each parameter; none for a path that is missing."""
-    given: dict[str, list[bytes]] = defaultdict(list, path=[])
+def _values(query: bytes) -> dict[str, list[bytes]]:
+    """All that is given for each parameter: a list, which is empty for those that are not there."""
+    given: dict[str, list[bytes]] = defaultdict(list)
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")
         if pair:
             given[unquote_to_bytes(name).decode(errors="replace")].append(unquote_to_bytes(value))
     return given
-
-
-def _fault(name: str, values: list[bytes]) -> str | None:
-    if name not in _PARAMETERS:
-        return "There is no such parameter."
-    if len(values) > 1:
-        return "Must be given once."
-    if name == "path" and not any(values):
-        return "Must be given: the path of the page."
-    return None

@@ -7,9 +7,13 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
+from django.utils.decorators import decorator_from_middleware
 from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.vary import vary_on_headers
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.renderers import JSONRenderer
@@ -17,13 +21,14 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from counters import pixel, stats
-from counters.api.errors import detail, refused
+from counters.api.errors import DatabaseErrors, detail
 from counters.api.views import headers_of, origins, query_of
-from counters.hits import HitRefused, check_path
+from counters.hits import check_path
 from counters.middleware.request import requested_path
 from counters.models import Counter
 
-SCRIPT = Path(__file__).with_name("count.js").read_text()
+# Without the indentation, the empty lines and the comment lines, which are for readers of its source.
+SCRIPT = re.sub(r"(?m)^\s*(//.*\n)?", "", Path(__file__).with_name("count.js").read_text())
 SCRIPT_SECONDS = 86_400
 BADGE_SECONDS = 60
 
@@ -33,17 +38,15 @@ _BADGE = re.compile(r"/badge(/.*)\.svg")
 
 
 @csrf_exempt
-def count_view(request: HttpRequest) -> HttpResponse:
+def count_view(request: HttpRequest) -> HttpResponseBase:
     """Count one page view through the ORM: what counters/ingest does as well, and must do with the same result."""
-    try:
-        response = _answer_to_view(request)
-    except HitRefused as refusal:
-        response = refused(refusal)
+    response = _answer_to_view(request)
     for name, value in pixel.HEADERS.items():
         response[name] = value
     return response
 
 
+@decorator_from_middleware(DatabaseErrors)  # within the view, so that these answers have its headers, too
 def _answer_to_view(request: HttpRequest) -> HttpResponse:
     if request.method not in pixel.METHODS:
         return detail(405, pixel.NOT_ALLOWED.format(request.method), {"Allow": ", ".join(pixel.METHODS)})
@@ -58,6 +61,8 @@ def _answer_to_view(request: HttpRequest) -> HttpResponse:
     return nothing
 
 
+@vary_on_headers("Accept-Encoding")
+@gzip_page
 def script(request: HttpRequest) -> HttpResponse:
     """The script that tells the pixel of each view of the page that loads it."""
     if request.method not in ("GET", "HEAD"):

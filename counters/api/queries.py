@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
-from counters import periods
+from counters import parameters, periods
 from counters.dimensions import NAMES, REFERRER_URL
 from counters.hits import MAX_PATH_BYTES, HitRefused, check_path
 from counters.stats import Position, Question
@@ -251,15 +251,9 @@ def asked_by(request: Request, query: type[serializers.Serializer[Any]]) -> dict
     """What the query string asks, checked by `query`. Raises ValidationError, which names each bad parameter."""
     serializer = query(data=request.query_params.dict())
     known = serializer.fields.keys() | {api_settings.URL_FORMAT_OVERRIDE}
-    wrong = {name: fault for name, given in request.query_params.lists() if (fault := _fault(name, given, known))}
+    wrong = parameters.faults(dict(request.query_params.lists()), known)
     if wrong:
         raise serializers.ValidationError(wrong)
     serializer.is_valid(raise_exception=True)
     asked: dict[str, Any] = serializer.validated_data
     return asked
-
-
-def _fault(name: str, given: list[Any], known: Any) -> list[str]:
-    if name not in known:
-        return ["There is no such parameter."]
-    return ["Must be given once."] if len(given) > 1 else []

@@ -37,14 +37,32 @@ def test_a_view_is_counted_once_under_a_strict_policy(service, site, visitor, at
     assert ann.complaints == []
 
 
-def test_a_policy_that_does_not_allow_it_counts_nothing_and_the_page_is_none_the_worse(service, site, visitor):
-    ann = visitor()
+FULL = "navigator.sendBeacon = () => false"
+
+
+@pytest.mark.parametrize("scripts", [[], [FULL]], ids=["beacon", "fetch"])
+def test_a_policy_that_does_not_allow_it_counts_nothing_and_the_page_is_none_the_worse(service, site, visitor, scripts):
+    ann = visitor(*scripts)
     pages = site({"/forbidden/": snippet(service, "")}, f"default-src 'none'; script-src {service.url}; img-src data:")
     ann.page.goto(f"{pages.url}/forbidden/")
-    assert any("Content Security Policy" in complaint for complaint in ann.complaints), "complaints are not seen"
     ann.page.evaluate("history.pushState({}, '', '/forbidden/too/')")
     assert ann.page.evaluate("location.pathname") == "/forbidden/too/"
+    assert ann.complaints, "complaints are not seen"
+    assert [said for said in ann.complaints if "Content Security Policy" not in said] == []
     assert service.counts("/forbidden/") == {}
+
+
+def test_a_view_is_counted_once_where_the_page_loads_the_script_twice(service, site, visitor):
+    ann = visitor()
+    prefixed = snippet(service, 'data-prefix="/twice.example"')
+    later = snippet(service, "").replace("count.js", "count.js?v=2")
+    ann.page.goto(site({"/twice/": snippet(service, "") + prefixed + later + prefixed}).url + "/twice/")
+    ann.page.evaluate("history.pushState({}, '', '/twice/more')")
+    ann.waits_for_counts(
+        service, "/twice", {f"{at}/twice/{page}": 1 for at in ("", "/twice.example") for page in ("", "more")}
+    )
+    assert len(ann.sent) == 4
+    assert ann.complaints == []
 
 
 def test_views_within_a_page_are_counted_when_the_path_changes(service, site, visitor):
@@ -121,16 +139,26 @@ def test_who_does_not_mind_is_counted(service, site, visitor, wish):
     assert told(ann) == [("/open/", "")]
 
 
+def test_a_view_is_counted_when_the_browser_takes_no_more_beacons(service, site, visitor):
+    ann = visitor(FULL)
+    ann.page.goto(site({"/full/": snippet(service, "")}).url + "/full/")
+    ann.page.evaluate("history.pushState({}, '', '/full/more')")
+    ann.waits_for_counts(service, "/full/", {"/full/": 1, "/full/more": 1})
+    assert [request.method for request in ann.sent] == ["POST", "POST"]
+    assert ann.complaints == []
+
+
 @pytest.mark.parametrize(
     "lacking",
     [
         "Object.defineProperty(navigator, 'sendBeacon', {value: undefined})",
         "navigator.sendBeacon = () => { throw new TypeError('blocked') }",
-        "navigator.sendBeacon = () => false",
+        FULL + "; window.fetch = () => { throw new TypeError('blocked') }",
+        FULL + "; window.fetch = async () => { throw new TypeError('blocked') }",
     ],
-    ids=["none", "throws", "full"],
+    ids=["none", "throws", "fetch throws", "fetch fails"],
 )
-def test_a_browser_without_beacons_shows_the_page_as_ever(service, site, visitor, lacking):
+def test_a_browser_that_sends_nothing_shows_the_page_as_ever(service, site, visitor, lacking):
     ann = visitor(lacking)
     ann.page.goto(site({"/without/": snippet(service, "")}).url + "/without/")
     ann.page.evaluate("history.pushState({}, '', '/without/beacon')")

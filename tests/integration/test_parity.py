@@ -1,11 +1,14 @@
 """The fast lane and the Django view leave the same rows for the same hits: the view is the specification."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from django.db import OperationalError, connection
 from django.db.models import Sum
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
@@ -170,19 +173,37 @@ VIEWS = st.lists(
 @given(views=VIEWS)
 def test_the_same_page_views_are_answered_alike(tables: Callable[[], None], views: list[tuple[str, str]]):
     tables()
-    fast = asyncio.run(views_told_to_the_fast_lane(views)), counted()
+    fast = asyncio.run(views_told_to_the_fast_lane(views, conninfo())), counted()
     tables()
+    assert (views_told_to_django(views), counted()) == fast
+
+
+@pytest.mark.django_db
+def test_page_views_are_answered_alike_while_the_database_is_away():
+    views = list(itertools.product(["GET", "HEAD", "POST", "PUT"], ["path=/blog/", "path="]))
+    fast = asyncio.run(views_told_to_the_fast_lane(views, "host=127.0.0.1 port=1"))
+    with connection.execute_wrapper(away):
+        slow = views_told_to_django(views)
+    assert [answer[:2] for answer in slow] == [answer[:2] for answer in fast]
+    unavailable = [json.loads(text).keys() for status, _, text in [*fast, *slow] if status == 503]
+    assert unavailable == [{"detail"}] * 4  # GET and POST, each in its own words
+
+
+def away(*statement: Any) -> None:
+    raise OperationalError("connection failed")
+
+
+def views_told_to_django(views: list[tuple[str, str]]) -> list[Any]:
     client = Client(raise_request_exception=False)
     headers = {name.decode(): value.decode() for name, value in PAGE}
     asked = [client.generic(method, f"/pixel.gif?{query}", headers=headers) for method, query in views]
-    slow = [
+    return [
         said(method, one.status_code, one.headers, one.content) for (method, _), one in zip(views, asked, strict=True)
     ]
-    assert (slow, counted()) == fast
 
 
-async def views_told_to_the_fast_lane(views: list[tuple[str, str]]) -> list[Any]:
-    recorder = Recorder(PostgresWriter(conninfo()))
+async def views_told_to_the_fast_lane(views: list[tuple[str, str]], database: str) -> list[Any]:
+    recorder = Recorder(PostgresWriter(database))
     await recorder.start()
     answers: list[Any] = []
     for method, query in views:
@@ -199,10 +220,19 @@ async def views_told_to_the_fast_lane(views: list[tuple[str, str]]) -> list[Any]
     return answers
 
 
+SAID = (
+    "Content-Type",
+    "Cache-Control",
+    "Access-Control-Allow-Origin",
+    "Cross-Origin-Resource-Policy",
+    "Allow",
+    "Retry-After",
+)
+
+
 def said(method: str, status: int, headers: Any, body: bytes) -> tuple[int, dict[str, str | None], bytes]:
     """An answer as a client sees it: the web server leaves out the body of what HEAD asked for."""
-    names = ("Content-Type", "Cache-Control", "Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy", "Allow")
-    return status, {name: headers.get(name) for name in names}, b"" if method == "HEAD" else body
+    return status, {name: headers.get(name) for name in SAID}, b"" if method == "HEAD" else body
 
 
 def counted() -> Any:

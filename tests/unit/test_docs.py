@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from django.core.management import get_commands
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from counters import conf
+from counters.pixel import PageView, page_view
 from tests.service import PROJECT
 
 README = (PROJECT / "README.md").read_text()
@@ -74,6 +76,14 @@ def test_every_setting_of_the_app_is_listed_in_conf():
 def test_the_endpoints_table_names_the_urls_of_the_project():
     documented = {re.sub(r"^[A-Z]+ ", "", address).partition("<")[0] for address in table("Endpoints")}
     assert documented == set(endpoints(get_resolver().url_patterns))
+
+
+def test_the_pixels_that_are_shown_tell_of_a_page_view_once_html_is_read():
+    views = []
+    for address in re.findall(r'<img src="[^"]*/pixel\.gif\?([^"]*)"', README):
+        assert "&" not in address.replace("&amp;", "")
+        views.append(page_view(unescape(address).encode()))
+    assert views == [PageView("/example.org/blog/post/", b""), PageView("/a%20b/", b"https://search.example/")]
 
 
 def test_the_commands_table_names_the_commands_of_the_project():
