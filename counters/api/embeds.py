@@ -18,8 +18,10 @@ from rest_framework.views import APIView
 
 from counters import pixel, stats
 from counters.api.errors import detail, refused
-from counters.api.views import headers_of, origins, query_of
+from counters.api.views import query_of
+from counters.clients import headers_of, origins
 from counters.hits import HitRefused, check_path
+from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
 from counters.models import Counter
 
@@ -32,6 +34,7 @@ _DIGIT, _COMMA = 8, 4
 _BADGE = re.compile(r"/badge(/.*)\.svg")
 
 
+@counts_itself
 @csrf_exempt
 def count_view(request: HttpRequest) -> HttpResponse:
     """Count one page view through the ORM: what counters/ingest does as well, and must do with the same result."""

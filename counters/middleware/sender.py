@@ -75,10 +75,6 @@ class Sender:
             if self._sending is None:
                 self._start()
 
-    async def acount(self, hit: Hit) -> None:
-        """As `count`, which takes some microseconds: less than handing it to a thread."""
-        self.count(hit)
-
     def close(self) -> None:
         """Try once more, for a short time; what is left then stays for the next process."""
         self._stopping.set()

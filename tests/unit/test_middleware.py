@@ -25,13 +25,13 @@ class FakeCounting:
         self.hits = []
         self.error = None
 
-    def count(self, hit):
+    def count(self, request, hit):
         if self.error:
             raise self.error
         self.hits.append(hit)
 
-    async def acount(self, hit):
-        self.count(hit)
+    async def aside(self, count):
+        count()
 
     def told(self):
         return [(hit.get("method"), hit["path"], hit.get("status"), hit.get("route")) for hit in self.hits]
