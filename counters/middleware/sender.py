@@ -28,7 +28,7 @@ logger = logging.getLogger("counters.middleware")
 class Sender:
     """Keeps hits in the spool, and sends what is there once a second; with growing pauses when that fails.
 
-    However long the service takes, hits are on disk (`fsync`) within a second or so.
+    However long the service takes, hits are on disk (`fsync`) within two seconds or so.
 
     `draw` gives random numbers from 0 to 1, so that processes that failed together do not try again together.
     """

@@ -79,8 +79,9 @@ class Spool:
         self._writing: int | None = None
         self._path = directory
         self._hits = self._bytes = 0
-        #: Segments that were written to since `sync`.
-        self._unsynced: set[Path] = set()
+        #: Segments that were written to since `sync`, and before that.
+        self._written: set[Path] = set()
+        self._due: set[Path] = set()
         #: Every file that is locked here. A child process gets them too and would keep the locks beyond our death.
         self._held: set[int] = set()
 
@@ -91,7 +92,7 @@ class Spool:
                 raise SpoolFull
             self._write(self._segment_for(line), line)
             self._room -= len(line)
-            self._unsynced.add(self._path)
+            self._written.add(self._path)
 
     def seal(self) -> None:
         """End the segment that is being written: it can be sent."""
@@ -105,14 +106,16 @@ class Spool:
             self._room = room
 
     def sync(self) -> None:
-        """Have on disk, after a while, what was written here so far."""
+        """Have on disk what was written here until the last call, if it is still there.
+
+        What was written since is left alone: mostly it is sent soon, and those who write then need not wait for it.
+        """
         with self._lock:
-            unsynced, self._unsynced = self._unsynced, set()
-        for path in unsynced:
+            due, self._due, self._written = self._due, self._written, set()
+        for path in due:
             with suppress(FileNotFoundError):  # it has been sent
                 _sync(path)
-        if unsynced:
-            _sync(self._directory)
+                _sync(path.parent)
 
     def waiting(self) -> list[Path]:
         """The segments that there are, in no order."""

@@ -14,8 +14,9 @@ import pytest
 
 from counters.middleware import sender as module
 from counters.middleware.sender import LONGEST_PAUSE_SECONDS, LONGEST_RETRY_AFTER_SECONDS, Sender
-from counters.middleware.service import Refused, Unavailable
+from counters.middleware.service import Refused, Service, Unavailable
 from counters.middleware.spool import Spool, SpoolFull
+from tests.hits_stub import HitsStub
 from tests.host.running import wait_until
 from tests.service import PROJECT
 
@@ -219,6 +220,25 @@ def test_a_line_that_is_refused_is_set_aside_with_a_word_and_its_neighbours_are_
     assert (kept.suffix, kept.read_bytes()) == (".refused", b"x\n")
     [record] = caplog.records
     assert f"1 hits will not be counted, and stay in {kept}: Hit 1: no such method" in record.getMessage()
+
+
+def test_lines_that_the_service_itself_refuses_are_set_aside_and_counted_once_it_takes_them(spool, tmp_path):
+    hits = [b'{"path":"/%d","at":"2026-03-01T12:00:00+00:00"}\n' % n for n in range(5)]
+    bad = [hit.replace(b"}", b',"status":999}') for hit in hits]
+    left(spool, b"".join([hits[0], bad[1], bad[1], hits[2], bad[3], hits[4]]))
+    with HitsStub() as stub:
+        sender = Sender(spool, Service(stub.url).count)
+        for _ in range(4):
+            sender.send_due()
+        assert stub.counts == {"/0": 1, "/2": 1, "/4": 1}
+        refused = list(tmp_path.iterdir())
+        assert b"".join(sorted(path.read_bytes() for path in refused)) == bad[1] + bad[1] + bad[3]
+        for path in refused:
+            path.write_bytes(path.read_bytes().replace(b"999", b"200"))
+            path.rename(path.with_suffix(".ndjson"))
+        sender.send_due()
+        assert stub.counts == {"/0": 1, "/1": 2, "/2": 1, "/3": 1, "/4": 1}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_outage_leaves_few_segments_and_everything_is_sent_after_it(sender, spool, service, clock):
