@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from counters import conf
-from counters.api.views import origins
+from counters.clients import origins
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter

@@ -22,8 +22,10 @@ from rest_framework.views import APIView
 
 from counters import pixel, stats
 from counters.api.errors import DatabaseErrors, detail
-from counters.api.views import headers_of, origins, query_of
+from counters.api.views import query_of
+from counters.clients import headers_of, origins
 from counters.hits import check_path
+from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
 from counters.models import Counter
 
@@ -37,6 +39,7 @@ _DIGIT, _COMMA = 8, 4
 _BADGE = re.compile(r"/badge(/.*)\.svg")
 
 
+@counts_itself
 @csrf_exempt
 def count_view(request: HttpRequest) -> HttpResponseBase:
     """Count one page view through the ORM: what counters/ingest does as well, and must do with the same result."""

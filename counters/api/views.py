@@ -1,7 +1,5 @@
 """Counting, the load test and the service's health: check what is asked, call, answer."""
 
-from functools import cache
-
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
@@ -17,12 +15,14 @@ from counters import loadtest
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
 from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.schema import LOAD_TEST
+from counters.clients import headers_of, origins
 from counters.hits import COUNTED_METHODS, check_path
+from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
 from counters.models import Counter
-from counters.origins import Origins
 
 
+@counts_itself
 @csrf_exempt
 @never_cache
 def count_hit(request: HttpRequest) -> HttpResponse:
@@ -34,25 +34,6 @@ def count_hit(request: HttpRequest) -> HttpResponse:
         return JsonResponse({})
     origin = origins().of(request.method, headers_of(request), request.META.get("REMOTE_ADDR"))
     return JsonResponse({"path": path, "count": Counter.objects.increment(path, origin=origin)})
-
-
-@cache
-def origins() -> Origins:
-    """What tells where requests come from, as the settings have it; made once, where requests are answered."""
-    return Origins.configured(
-        consumer_header=settings.HITCOUNTER_CONSUMER_HEADER,
-        country_header=settings.HITCOUNTER_COUNTRY_HEADER,
-        forwarded_header=settings.HITCOUNTER_FORWARDED_HEADER,
-        trusted_proxies=settings.HITCOUNTER_TRUSTED_PROXIES,
-        geoip_database=settings.HITCOUNTER_GEOIP_DATABASE,
-    )
-
-
-def headers_of(request: HttpRequest) -> list[tuple[bytes, bytes]]:
-    """The headers as ASGI gives them: names in lower case, all as bytes. WSGI joins those of one name."""
-    if isinstance(request, ASGIRequest):
-        return list(request.scope["headers"])
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()]
 
 
 def query_of(request: HttpRequest) -> bytes:

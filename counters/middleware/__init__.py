@@ -8,7 +8,7 @@ import atexit
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -31,11 +31,12 @@ _UNTOLD = Complaint("HITCOUNTER_CONSUMER failed %d times, the last with: %r", lo
 
 
 class Counting(Protocol):
-    """Where hits go."""
+    """Where hits go, and how an event loop gets them there."""
 
-    def count(self, hit: Hit) -> None: ...
+    def count(self, request: HttpRequest, hit: Hit) -> None: ...
 
-    async def acount(self, hit: Hit) -> None: ...
+    async def aside(self, count: Callable[[], None]) -> None:
+        """Call `count`, which comes to `self.count`, so that the loop does not wait for anything."""
 
 
 class CountRequests:
@@ -59,36 +60,28 @@ class CountRequests:
         if self._is_async:
             return self._answer(request)
         response = cast("HttpResponseBase", self._get_response(request))
-        self._count(request, response.status_code)
+        self._count(request, response.status_code, datetime.now(UTC))
         return response
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         try:
             response = await cast("Awaitable[HttpResponseBase]", self._get_response(request))
         except asyncio.CancelledError:  # the client has left, and Django ends the view
-            await self._acount(request, None)
+            await self._count_aside(request, None)
             raise
-        await self._acount(request, response.status_code)
+        await self._count_aside(request, response.status_code)
         return response
 
-    def _count(self, request: HttpRequest, status: int | None) -> None:
+    async def _count_aside(self, request: HttpRequest, status: int | None) -> None:
+        await self._counting.aside(partial(self._count, request, status, datetime.now(UTC)))
+
+    def _count(self, request: HttpRequest, status: int | None, at: datetime) -> None:
         try:
-            self._counting.count(self._hit(request, status))
+            self._counting.count(request, hit_of(request, status, self._consumer_of(request), at))
         except Exception as error:
             _LOST.say(error)
         else:
             _LOST.repeat()
-
-    async def _acount(self, request: HttpRequest, status: int | None) -> None:
-        try:
-            await self._counting.acount(self._hit(request, status))
-        except Exception as error:
-            _LOST.say(error)
-        else:
-            _LOST.repeat()
-
-    def _hit(self, request: HttpRequest, status: int | None) -> Hit:
-        return hit_of(request, status, self._consumer_of(request), datetime.now(UTC))
 
     def _consumer_of(self, request: HttpRequest) -> str:
         try:
@@ -98,12 +91,25 @@ class CountRequests:
             return ""
 
 
+class _Sending:
+    """Counting elsewhere: hits are sent."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def count(self, request: HttpRequest, hit: Hit) -> None:
+        self._sender.count(hit)
+
+    async def aside(self, count: Callable[[], None]) -> None:
+        count()  # takes some microseconds: less than handing it to a thread
+
+
 def _counting() -> Counting:
     if apps.is_installed("counters"):
         from counters.middleware import orm
 
         return orm
-    return _sender(conf.url(), conf.spool(), conf.spool_bytes())
+    return _Sending(_sender(conf.url(), conf.spool(), conf.spool_bytes()))
 
 
 @cache

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -24,7 +25,10 @@ def url() -> str:
         raise ImproperlyConfigured("HITCOUNTER_URL must be set to the address of the Hit Counter that counts requests.")
     if not _is_address(value):
         # Without the value, which may hold a password.
-        raise ImproperlyConfigured("HITCOUNTER_URL must be like https://counts.example.org, without a query.")
+        raise ImproperlyConfigured(
+            "HITCOUNTER_URL must be like https://name:password@counts.example.org, without a query; "
+            "name and password can be left out, both of them."
+        )
     return str(value)
 
 
@@ -35,6 +39,7 @@ def _is_address(value: object) -> bool:
             parts is not None
             and parts.scheme in ("http", "https")
             and bool(parts.hostname)
+            and bool(parts.username) == bool(parts.password)
             and parts.port != 0  # read to see whether it is a number
             and not parts.query
             and not parts.fragment
@@ -72,4 +77,6 @@ def consumer() -> Consumer:
         raise ImproperlyConfigured(f"HITCOUNTER_CONSUMER: {error}") from error
     if not callable(found):
         raise ImproperlyConfigured(f"HITCOUNTER_CONSUMER: {dotted} is not a function of a request.")
+    if iscoroutinefunction(found):
+        raise ImproperlyConfigured(f"HITCOUNTER_CONSUMER: {dotted} must not be async.")
     return found

@@ -55,7 +55,7 @@ def hit_of(request: HttpRequest, status: int | None, consumer: str, at: datetime
     hit = Hit(path=_path(request), at=at.isoformat())
     if _METHOD.fullmatch(request.method or ""):
         hit["method"] = str(request.method)
-    if status is not None:
+    if status is not None and 100 <= status <= 599:
         hit["status"] = status
     if request.resolver_match is not None:
         hit["route"] = _text(f"/{request.resolver_match.route}", LONGEST_ROUTE)

@@ -1,4 +1,4 @@
-"""From the spool to the service: a thread in each process that counts hits."""
+"""From the spool to the service: two threads in each process that counts hits, for the network and for the disk."""
 
 import json
 import logging
@@ -28,6 +28,8 @@ logger = logging.getLogger("counters.middleware")
 class Sender:
     """Keeps hits in the spool, and sends what is there once a second; with growing pauses when that fails.
 
+    However long the service takes, hits are on disk (`fsync`) within two seconds or so.
+
     `draw` gives random numbers from 0 to 1, so that processes that failed together do not try again together.
     """
 
@@ -49,7 +51,8 @@ class Sender:
     def _begin_anew(self) -> None:
         """As it is in a process that has counted nothing yet."""
         self._starting = Lock()
-        self._thread: Thread | None = None
+        self._keeping: Thread | None = None
+        self._sending: Thread | None = None
         self._stopping = Event()
         self._failures = 0
         self._not_before = 0.0
@@ -69,40 +72,53 @@ class Sender:
             self._spool.append(_encode(hit).encode() + b"\n")
         finally:
             # Also when the spool is full: this is what empties it.
-            if self._thread is None:
+            if self._sending is None:
                 self._start()
-
-    async def acount(self, hit: Hit) -> None:
-        """As `count`, which takes some microseconds: less than handing it to a thread."""
-        self.count(hit)
 
     def close(self) -> None:
         """Try once more, for a short time; what is left then stays for the next process."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(2 * EXIT_SECONDS)  # for the connection and for the answer
+        if self._sending is not None:
+            self._sending.join(2 * EXIT_SECONDS)  # for the connection and for the answer
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="hitcounter-sender", daemon=True)
-                self._thread.start()
+            try:
+                self._keeping = self._keeping or _started(self._keep)
+                self._sending = self._sending or _started(self._send_on)
+            except RuntimeError as error:  # the system gives no more threads: the next hit asks again
+                self._trouble.say(repr(error))
 
-    def _run(self) -> None:
+    def _keep(self) -> None:
+        while True:
+            try:
+                self._spool.measure()
+                self._spool.sync()
+            except Exception as error:
+                self._trouble.say(repr(error))
+            if self._stopping.wait(TICK_SECONDS):
+                return
+
+    def _send_on(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):
             self.send_due()
-        self._not_before = 0.0
+        self._failures, self._not_before = 0, 0.0
         self.send_due(EXIT_SECONDS)
 
     def send_due(self, patience: float = PATIENCE_SECONDS) -> None:
         """Send what waits, unless the service is to be left alone for now."""
+        if self._clock() < self._not_before:
+            return
         try:
-            self._spool.measure()
-            if self._clock() >= self._not_before:
+            # After 0, 1, 2, 4, 8 … failures: a day's outage leaves a dozen segments, and one that the service fails at
+            # (500) does not hold up what comes later.
+            if not self._failures & (self._failures - 1):
                 self._spool.seal()
-                self._send_all(patience)
+            self._send_all(patience)
         except Exception as error:  # whatever it is, hits are kept on, and it is tried again
             self._postpone(error)
+        else:
+            self._failures = 0
 
     def _send_all(self, patience: float) -> None:
         waiting = self._spool.waiting()
@@ -117,11 +133,12 @@ class Sender:
         try:
             self._deliver(segment.key, segment.lines, patience)
         except Refused as refusal:
-            kept = segment.set_aside()
-            logger.error("%d hits will not be counted, and stay in %s: %s", segment.lines.count(b"\n"), kept, refusal)
+            refused = segment.set_aside(refusal.index)
+            hits = refused.lines.count(b"\n")
+            logger.error("%d hits will not be counted, and stay in %s: %s", hits, refused.path, refusal)
         else:
             segment.remove()
-            self._failures = 0
+            self._failures = 0  # even if it fails at another
 
     def _postpone(self, error: Exception) -> None:
         self._failures += 1
@@ -130,3 +147,9 @@ class Sender:
             pause = min(max(asked, pause), LONGEST_RETRY_AFTER_SECONDS)
         self._not_before = self._clock() + pause
         self._trouble.say(error if isinstance(error, NotCounted) else repr(error))
+
+
+def _started(run: Callable[[], None]) -> Thread:
+    thread = Thread(target=run, name=f"hitcounter{run.__name__}", daemon=True)
+    thread.start()
+    return thread

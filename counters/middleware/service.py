@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import requests
 from requests.auth import HTTPBasicAuth
@@ -9,7 +10,6 @@ from requests.utils import get_auth_from_url, urldefragauth
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-_REFUSALS = (400, 413, 422)  # the same lines would be refused for ever
 _LONGEST_REASON = 500
 
 
@@ -26,7 +26,11 @@ class Unavailable(NotCounted):
 
 
 class Refused(NotCounted):
-    """The service will not count these hits, whenever they are sent."""
+    """The service will not count these hits, whenever they are sent: because of the line `index`, if it names one."""
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.index = index
 
 
 class Service:
@@ -35,7 +39,7 @@ class Service:
     def __init__(self, url: str) -> None:
         self._url = f"{urldefragauth(url).rstrip('/')}/hits/"
         user, password = get_auth_from_url(url)
-        self._auth = HTTPBasicAuth(user.encode(), password.encode()) if user else None
+        self._auth = HTTPBasicAuth(user.encode(), password.encode()) if user else _anonymous
 
     def count(self, key: str, lines: bytes, patience: float) -> None:
         """Have these lines counted, once, however often they are sent under this key.
@@ -50,19 +54,36 @@ class Service:
             )
         except requests.RequestException as error:
             raise Unavailable(str(error)) from error
-        if _says_counted(answer):
+        said = _said(answer)
+        if answer.ok and "counted" in said:
             return
         reason = f"{self._url} answered {answer.status_code} {answer.reason}: {answer.text[:_LONGEST_REASON]}"
-        if answer.status_code in _REFUSALS:
+        if answer.status_code == 400 and _is_index(said.get("index"), lines):
+            raise Refused(reason, said["index"])
+        if answer.status_code in (413, 422) and "detail" in said:
             raise Refused(reason)
         raise Unavailable(reason, _retry_after(answer.headers))
 
 
-def _says_counted(answer: requests.Response) -> bool:
-    """Whether this is the service's answer: who else listens at the address may answer 200 to anything."""
+def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without any of its own, requests would send a name and a password of ~/.netrc."""
+    return request
+
+
+def _said(answer: requests.Response) -> dict[str, Any]:
+    """The JSON object of an answer, else nothing: who else listens at the address may answer anything.
+
+    Without the fields that the service has in it, 200 does not mean counted; nor does 400 mean that these lines are
+    refused, but perhaps the address, by a proxy or by the service itself (HITCOUNTER_HOSTS).
+    """
     with suppress(requests.JSONDecodeError):
-        return answer.ok and "counted" in answer.json()
-    return False
+        said = answer.json()
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def _is_index(value: object, lines: bytes) -> bool:
+    return type(value) is int and 0 <= value < lines.count(b"\n")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -2,15 +2,15 @@
 
 The spool is a directory of segments: files of lines, each named by its idempotency key. Whoever holds a segment's lock
 has it to itself: first the process that writes it, then whichever sends it. A lock (flock) ends with its process, so
-what a dead one left behind is what nobody holds, and any other sends it under the same key. Each segment keeps its
-bytes from the first time it is sent.
+what a dead one left behind is what nobody holds, and any other sends it under the same key. From the first time that it
+is sent, a segment keeps its bytes, unless the service has refused them, and so has counted nothing under their key.
 """
 
 import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,9 @@ from uuid import uuid4
 
 SEGMENT_HITS = 5_000  # the service takes 10,000 at once
 SEGMENT_BYTES = 1_000_000  # the service takes 8 MB, but nginx before it 1 MiB unless it is told otherwise
-_SUFFIX, _REFUSED = ".ndjson", ".refused"
+#: Lines of a segment that are set aside one by one; when yet another is refused, what is left is.
+MOST_SET_ASIDE = 10
+_SUFFIX, _REFUSED, _PART = ".ndjson", ".refused", ".part"
 
 
 class SpoolFull(Exception):
@@ -44,9 +46,23 @@ class Segment(NamedTuple):
         """Forget lines that have been counted."""
         self.path.unlink()
 
-    def set_aside(self) -> Path:
-        """Send these lines no more, but keep them; return where they are."""
-        return self.path.rename(self.path.with_suffix(_REFUSED))
+    def set_aside(self, index: int | None) -> "Segment":
+        """Keep what is refused, but send it no more: the line with this index, or all when it is None. Return it."""
+        lines = self.lines.splitlines(keepends=True)
+        if index is None or len(lines) == 1 or len(self._lines_set_aside()) >= MOST_SET_ASIDE:
+            return self._replace(path=self.path.rename(self.path.with_suffix(_REFUSED)))
+        # Named by the size, which no other line of this segment is set aside at: done again after a kill amid all this,
+        # it leaves the same. Then the rest takes the segment's place at once, so that no line is ever in two.
+        refused = Segment(self.path.with_name(f"{self.key}-{len(self.lines)}{_REFUSED}"), lines.pop(index))
+        _write_file(refused.path, refused.lines)
+        rest = self.path.with_suffix(_PART)
+        _write_file(rest, b"".join(lines))
+        rest.rename(self.path)
+        _sync(self.path.parent)
+        return refused
+
+    def _lines_set_aside(self) -> list[Path]:
+        return list(self.path.parent.glob(f"{self.key}-*{_REFUSED}"))
 
 
 class Spool:
@@ -61,7 +77,11 @@ class Spool:
         self._room = most_bytes
         #: The segment that is being written, with what it holds so far.
         self._writing: int | None = None
+        self._path = directory
         self._hits = self._bytes = 0
+        #: Segments that were written to since `sync`, and before that.
+        self._written: set[Path] = set()
+        self._due: set[Path] = set()
         #: Every file that is locked here. A child process gets them too and would keep the locks beyond our death.
         self._held: set[int] = set()
 
@@ -72,6 +92,7 @@ class Spool:
                 raise SpoolFull
             self._write(self._segment_for(line), line)
             self._room -= len(line)
+            self._written.add(self._path)
 
     def seal(self) -> None:
         """End the segment that is being written: it can be sent."""
@@ -83,6 +104,18 @@ class Spool:
         room = self._most_bytes - sum(map(_size, self._directory.glob("*")))
         with self._lock:
             self._room = room
+
+    def sync(self) -> None:
+        """Have on disk what was written here until the last call, if it is still there.
+
+        What was written since is left alone: mostly it is sent soon, and those who write then need not wait for it.
+        """
+        with self._lock:
+            due, self._due, self._written = self._due, self._written, set()
+        for path in due:
+            with suppress(FileNotFoundError):  # it has been sent
+                _sync(path)
+                _sync(path.parent)
 
     def waiting(self) -> list[Path]:
         """The segments that there are, in no order."""
@@ -123,18 +156,18 @@ class Spool:
         if self._hits >= SEGMENT_HITS or self._bytes + len(line) > SEGMENT_BYTES:
             self._end()
         if self._writing is None:
-            self._writing = self._begin()
+            self._writing, self._path = self._begin()
             self._held.add(self._writing)
             self._hits = self._bytes = 0
         return self._writing
 
-    def _begin(self) -> int:
+    def _begin(self) -> tuple[int, Path]:
         while True:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex}{_SUFFIX}"
             file = _lock_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
             if file is not None:  # else another took it for a dead process's between the making and the locking
-                return file
+                return file, path
 
     def _write(self, file: int, line: bytes) -> None:
         if os.write(file, line) < len(line):
@@ -163,7 +196,7 @@ class Spool:
         if len(lines) < len(written):
             os.ftruncate(file, len(lines))
         os.fsync(file)
-        _sync_directory(self._directory)
+        _sync(self._directory)
         return Segment(path, lines)
 
 
@@ -200,9 +233,16 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _sync_directory(directory: Path) -> None:
-    file = os.open(directory, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

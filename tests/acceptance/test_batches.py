@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -22,7 +23,8 @@ from tests.service import Service
 
 CONNECTIONS = 50
 GIVE_UP_SECONDS = 120
-KEYS, SENDS = 300, 50
+#: STORM_KEYS=1000 takes three minutes.
+KEYS, SENDS = int(os.environ.get("STORM_KEYS", "100")), 50
 BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 
 
@@ -92,7 +94,7 @@ class Batches:
         asyncio.run(connected())
 
 
-def test_hundreds_of_batches_sent_fifty_times_each_are_counted_once(service: Service):
+def test_batches_that_are_sent_fifty_times_at_once_are_counted_once(service: Service):
     batches = Batches(service, "/storm/")
     made = [batches.make() for _ in range(KEYS)]
 

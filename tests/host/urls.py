@@ -46,6 +46,7 @@ def forking(request: HttpRequest, name: str) -> HttpResponse:
 urlpatterns = [
     path("", page),
     path("page/<str:name>", page),
+    path("api/orders/", page),
     path("broken", broken),
     path("stream", stream),
     path("waiting", waiting),

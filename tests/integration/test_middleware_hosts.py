@@ -105,6 +105,36 @@ def test_hits_of_a_child_process_are_its_own(stub, tmp_path):
     assert stub.counts == {"/page/before": 1, "/page/inside": 1, "/forking/inside": 1}
 
 
+# A process whose parent ends after the fork, as a worker's may that was forked by a first request.
+FORK_AFTER_A_REQUEST = """
+import os, sys
+import django
+from django.test import Client
+
+django.setup()
+client = Client()
+client.get("/page/parent")
+if os.fork():
+    os._exit(0)
+client.get("/page/child")
+sys.stdin.read()
+"""
+
+
+def test_a_child_that_outlives_its_parent_sends_the_hits_of_both(stub, tmp_path):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.host.settings",
+        "HOST_HITCOUNTER_URL": stub.url,
+        "HOST_HITCOUNTER_SPOOL": str(tmp_path / "spool"),
+    }
+    command = [sys.executable, "-c", FORK_AFTER_A_REQUEST]
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE) as parent:
+        wait_until(lambda: stub.counts.total() == 2, "the hits of parent and child")
+        parent.stdin.close()
+    assert stub.counts == {"/page/parent": 1, "/page/child": 1}
+
+
 def test_a_full_spool_touches_no_request_and_is_logged(tmp_path):
     away = f"http://127.0.0.1:{free_port()}"
     with Host(WSGI, tmp_path, away, HOST_HITCOUNTER_SPOOL_MB="0.0005") as host:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counters import bulk
-from counters.api.views import origins
+from counters.clients import origins
 from counters.dimensions import Dimensions, Origin
 from counters.ingest.app import count_hit, count_view
 from counters.ingest.recorder import Recorder

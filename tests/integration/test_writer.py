@@ -7,6 +7,7 @@ import string
 import threading
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -280,6 +281,9 @@ def test_a_deadlock_with_another_transaction_is_a_conflict():
     async def work(writer):
         with pytest.raises(BatchConflict, match="deadlock"):
             await writer.write(1, plain([("/a", 1), ("/b", 1)]))
+        for _ in range(4):  # at once, as the recorder does: the batch may get the first counter before the rival again
+            with suppress(BatchConflict):
+                return await writer.write(1, plain([("/a", 1), ("/b", 1)]))
         return await writer.write(1, plain([("/a", 1), ("/b", 1)]))
 
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from counters import pixel
-from counters.api.views import origins
+from counters.clients import origins
 from counters.dimensions import Dimensions
 from counters.hits import DatabaseRefused
 from counters.ingest.app import count_view, is_pixel

@@ -25,13 +25,13 @@ class FakeCounting:
         self.hits = []
         self.error = None
 
-    def count(self, hit):
+    def count(self, request, hit):
         if self.error:
             raise self.error
         self.hits.append(hit)
 
-    async def acount(self, hit):
-        self.count(hit)
+    async def aside(self, count):
+        count()
 
     def told(self):
         return [(hit.get("method"), hit["path"], hit.get("status"), hit.get("route")) for hit in self.hits]
@@ -160,6 +160,7 @@ def test_a_function_that_fails_costs_the_consumer_and_not_the_hit(counting, sett
     [
         None, "", "counts.example.org", "ftp://counts.example.org", "https://", "https://user:secret@host:port",
         "https://host/?secret=1", "https://host/#secret", "https://host:0", "https://[host", 7,
+        "https://user@host", "https://user:@host", "https://:secret@host",
     ],
 )  # fmt: skip
 def test_an_address_that_is_none_stops_the_start_with_a_sentence_and_without_telling_it(settings, url):
@@ -188,6 +189,16 @@ def test_a_size_that_is_none_stops_the_start_with_a_sentence(settings, size):
 def test_a_consumer_function_that_is_none_stops_the_start_with_a_sentence(settings, dotted):
     settings.HITCOUNTER_CONSUMER = dotted
     with pytest.raises(ImproperlyConfigured, match="HITCOUNTER_CONSUMER: "):
+        conf.consumer()
+
+
+async def asynchronous(request):
+    return "acme"
+
+
+def test_a_consumer_function_that_would_have_to_be_awaited_stops_the_start(settings):
+    settings.HITCOUNTER_CONSUMER = "tests.unit.test_middleware.asynchronous"
+    with pytest.raises(ImproperlyConfigured, match=r"HITCOUNTER_CONSUMER: .* must not be async"):
         conf.consumer()
 
 

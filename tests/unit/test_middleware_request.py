@@ -65,6 +65,11 @@ def test_a_request_that_was_not_answered_has_no_status():
     assert "status" not in hit(request(), status=None)
 
 
+@pytest.mark.parametrize(("status", "sent"), [(99, None), (100, 100), (599, 599), (600, None), (999, None)])
+def test_a_status_that_is_none_is_left_out(status, sent):
+    assert hit(request(), status=status).get("status") == sent
+
+
 @pytest.mark.parametrize(
     ("target", "path"),
     [
@@ -182,8 +187,16 @@ LATIN_1 = st.text(st.characters(max_codepoint=255), max_size=3000)
 ANYTHING = st.text(st.characters(categories=None), max_size=300)
 
 
-@given(target=LATIN_1, referrer=LATIN_1, agent=LATIN_1, route=ANYTHING, consumer=ANYTHING, method=ANYTHING)
-def test_the_service_takes_whatever_comes_of_a_request(target, referrer, agent, route, consumer, method):
+@given(
+    target=LATIN_1,
+    referrer=LATIN_1,
+    agent=LATIN_1,
+    route=ANYTHING,
+    consumer=ANYTHING,
+    method=ANYTHING,
+    status=st.none() | st.integers(),
+)
+def test_the_service_takes_whatever_comes_of_a_request(target, referrer, agent, route, consumer, method, status):
     made = request(RAW_URI="/" + target[:600], HTTP_REFERER=referrer, HTTP_USER_AGENT=agent, route=route)
     made.method = method
-    hit(made, consumer=consumer)
+    hit(made, status=status, consumer=consumer)

@@ -1,18 +1,23 @@
 """From the spool to the service: when hits are sent, when again, and when not any more."""
 
+import itertools
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from counters.middleware import sender as module
 from counters.middleware.sender import LONGEST_PAUSE_SECONDS, LONGEST_RETRY_AFTER_SECONDS, Sender
-from counters.middleware.service import Refused, Unavailable
+from counters.middleware.service import Refused, Service, Unavailable
 from counters.middleware.spool import Spool, SpoolFull
+from tests.hits_stub import HitsStub
+from tests.host.running import wait_until
 from tests.service import PROJECT
 
 
@@ -191,7 +196,7 @@ def test_hits_that_are_refused_are_set_aside_with_a_word_and_hold_up_no_others(
     sender, spool, service, caplog, tmp_path
 ):
     left(spool, b"1\n2\n", b"1\n2\n")
-    service.errors = [Refused("400: no such method")]
+    service.errors = [Refused("422: no")]
     sender.send_due()
     assert service.lines == [b"1", b"2"]
     assert spool.waiting() == []
@@ -199,7 +204,72 @@ def test_hits_that_are_refused_are_set_aside_with_a_word_and_hold_up_no_others(
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert "2 hits" in record.getMessage()
-    assert "400: no such method" in record.getMessage()
+    assert "422: no" in record.getMessage()
+
+
+def test_a_line_that_is_refused_is_set_aside_with_a_word_and_its_neighbours_are_counted(
+    sender, spool, service, caplog, tmp_path
+):
+    left(spool, b"1\nx\n2\n")
+    service.errors = [Refused("Hit 1: no such method", 1)]
+    sender.send_due()
+    sender.send_due()
+    assert service.lines == [b"1", b"2"]
+    assert spool.waiting() == []
+    [kept] = tmp_path.iterdir()
+    assert (kept.suffix, kept.read_bytes()) == (".refused", b"x\n")
+    [record] = caplog.records
+    assert f"1 hits will not be counted, and stay in {kept}: Hit 1: no such method" in record.getMessage()
+
+
+def test_lines_that_the_service_itself_refuses_are_set_aside_and_counted_once_it_takes_them(spool, tmp_path):
+    hits = [b'{"path":"/%d","at":"2026-03-01T12:00:00+00:00"}\n' % n for n in range(5)]
+    bad = [hit.replace(b"}", b',"status":999}') for hit in hits]
+    left(spool, b"".join([hits[0], bad[1], bad[1], hits[2], bad[3], hits[4]]))
+    with HitsStub() as stub:
+        sender = Sender(spool, Service(stub.url).count)
+        for _ in range(4):
+            sender.send_due()
+        assert stub.counts == {"/0": 1, "/2": 1, "/4": 1}
+        refused = list(tmp_path.iterdir())
+        assert b"".join(sorted(path.read_bytes() for path in refused)) == bad[1] + bad[1] + bad[3]
+        for path in refused:
+            path.write_bytes(path.read_bytes().replace(b"999", b"200"))
+            path.rename(path.with_suffix(".ndjson"))
+        sender.send_due()
+        assert stub.counts == {"/0": 1, "/1": 2, "/2": 1, "/3": 1, "/4": 1}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_outage_leaves_few_segments_and_everything_is_sent_after_it(sender, spool, service, clock):
+    hours = 5
+    service.errors = [Unavailable("away")] * (hours * 120)
+    for minute in range(hours * 60):
+        spool.append(b"%d\n" % minute)
+        for _ in range(2):
+            sender.send_due()
+            clock.time += LONGEST_PAUSE_SECONDS
+    assert len(spool.waiting()) < 15
+    service.errors = []
+    sender.send_due()
+    sender.send_due()
+    assert len(service.lines) == hours * 60
+
+
+def test_what_another_process_sends_after_an_outage_keeps_nothing_here_from_being_sent(
+    sender, spool, service, clock, tmp_path
+):
+    left(spool, b"1\n")
+    service.errors = [Unavailable("away")] * 3
+    for _ in range(3):
+        sender.send_due()
+        clock.time += LONGEST_PAUSE_SECONDS
+    spool.append(b"2\n")
+    Sender(Spool(tmp_path, 10_000), service.deliver, clock=clock).send_due()
+    for _ in range(2):
+        sender.send_due()
+        clock.time += LONGEST_PAUSE_SECONDS
+    assert service.lines == [b"1", b"2"]
 
 
 def test_trouble_is_logged_without_a_line_for_each_try(sender, spool, service, caplog, clock):
@@ -252,6 +322,70 @@ def test_a_full_spool_is_emptied_by_whoever_finds_it_full(spool, service, tmp_pa
         full.count({"path": "/", "at": ""})
     full.close()
     assert service.lines == [b"1"]
+
+
+@pytest.fixture
+def hanging(tmp_path, monkeypatch):
+    """A sender whose service hangs with what is sent to it until the test is over."""
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
+    asked, over = Event(), Event()
+
+    def deliver(key, lines, patience):
+        asked.set()
+        over.wait()
+
+    sender = Sender(Spool(tmp_path, 1000), deliver)
+    sender.count({"path": "/", "at": ""})
+    assert asked.wait(10)
+    yield sender
+    over.set()
+    sender.close()
+
+
+def counts(sender: Sender) -> bool:
+    """Whether there is room for a hit."""
+    try:
+        sender.count({"path": "/", "at": ""})
+    except SpoolFull:
+        return False
+    return True
+
+
+def test_a_spool_that_others_fill_is_full_and_one_that_they_empty_is_not_while_the_service_hangs(hanging, tmp_path):
+    others = tmp_path / "others.ndjson"
+    others.write_bytes(b"x" * 1000)
+    wait_until(lambda: not counts(hanging), "a full spool")
+    others.unlink()
+    wait_until(lambda: counts(hanging), "room in the spool")
+
+
+def test_hits_are_on_disk_soon_while_the_service_hangs(hanging, monkeypatch, tmp_path):
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(Path(f"/proc/self/fd/{file}").readlink()))
+    before = set(tmp_path.iterdir())
+    hanging.count({"path": "/", "at": ""})
+    [written] = set(tmp_path.iterdir()) - before
+    wait_until(lambda: written in synced, "a hit on disk")
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_thread_that_the_system_does_not_give_is_asked_for_again(
+    sender, service, spool, monkeypatch, caplog, refused
+):
+    start, starts = Thread.start, itertools.count(1)
+
+    def start_some(thread):
+        if next(starts) == refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", start_some)
+    sender.count({"path": "/", "at": ""})
+    assert "can't start new thread" in caplog.text
+    sender.count({"path": "/", "at": ""})
+    sender.close()
+    assert len(service.lines) == 2
+    assert next(starts) == 4
 
 
 # A process of its own, since what is registered at forks stays registered.

@@ -2,6 +2,8 @@
 
 import http.server
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.utils import formatdate
 from time import time
 
@@ -39,14 +41,72 @@ def test_name_and_password_come_from_the_address(stub):
     assert headers["Authorization"] == "Basic dXNAZXI6cMOkc3M="  # us@er:päss
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_name_and_password_that_are_the_machines_own_are_not_sent(stub, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    Service(stub.url).count("key", LINES, 5)
+    [(_, _, headers)] = stub.requests
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize("status", [413, 422])
 def test_what_would_be_refused_for_ever_is_told_from_the_rest(stub, status):
     stub.faults.append(status)
-    with pytest.raises(Refused, match=f"{status}.*stub says"):
+    with pytest.raises(Refused, match=f"{status}.*stub says") as raised:
         Service(stub.url).count("key", LINES, 5)
+    assert raised.value.index is None
 
 
-@pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 408, 409, 429, 500, 502, 503])
+def test_the_line_that_is_refused_is_known(stub):
+    with pytest.raises(Refused, match=r"400.*status") as raised:
+        Service(stub.url).count("key", LINES.replace(b'/b"', b'/b","status":999'), 5)
+    assert raised.value.index == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, '{"detail": "The service does not answer to this host name"}'),
+        (400, "<html>400 Bad Request</html>"),
+        (400, "[1]"),
+        (400, '{"index": 2}'),
+        (400, '{"index": -1}'),
+        (400, '{"index": true}'),
+        (400, '{"index": "0"}'),
+        (413, "<html>413 Request Entity Too Large</html>"),
+        (422, "{}"),
+        (200, '"counted"'),
+        (200, "<html>Welcome</html>"),
+        (503, '{"counted": 2}'),
+    ],
+)
+def test_what_something_else_at_the_address_answers_is_no_verdict_on_the_hits(status, body):
+    with answering(status, body) as url, pytest.raises(Unavailable, match=str(status)):
+        Service(url).count("key", LINES, 5)
+
+
+@contextmanager
+def answering(status: int, body: str) -> Iterator[str]:
+    """The address of something that answers one request with this."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 408, 409, 429, 500, 502, 503])
 def test_what_may_pass_is_told_from_the_rest(stub, status):
     stub.faults.append(status)
     with pytest.raises(Unavailable, match=f"{status}.*stub says") as raised:
@@ -98,22 +158,3 @@ def test_a_redirect_is_not_followed(stub):
     with pytest.raises(Unavailable, match="302"):
         Service(stub.url).count("key", LINES, 5)
     assert len(stub.requests) == 1
-
-
-def test_an_answer_of_something_else_entirely_is_unavailable():
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'"<html>Welcome</html>"')
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        with pytest.raises(Unavailable, match="Welcome"):
-            Service(f"http://127.0.0.1:{server.server_port}").count("key", LINES, 5)
-        thread.join()

@@ -1,5 +1,7 @@
 """Hits on disk: kept line by line, given out once at a time, bounded, and nobody's when their process is gone."""
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import resource
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from counters.middleware import spool as module
-from counters.middleware.spool import SEGMENT_BYTES, SEGMENT_HITS, Spool, SpoolFull
+from counters.middleware.spool import MOST_SET_ASIDE, SEGMENT_BYTES, SEGMENT_HITS, Spool, SpoolFull
 from tests.service import PROJECT
 
 ROOM = 10_000_000
@@ -93,12 +95,112 @@ def test_what_another_has_sent_or_set_aside_is_not_given_out(spool):
     with spool.claim(sent) as segment:
         segment.remove()
     with spool.claim(refused) as segment:
-        kept = segment.set_aside()
-    assert kept.read_bytes() == b"1\n"
-    assert kept.suffix == ".refused"
+        kept = segment.set_aside(None)
+    assert kept.lines == kept.path.read_bytes() == b"1\n"
+    assert kept.path.suffix == ".refused"
     for path in (sent, refused):
         with spool.claim(path) as segment:
             assert segment is None
+
+
+def left(spool: Spool, *lines: bytes) -> Path:
+    """The one segment, with these lines."""
+    for line in lines:
+        spool.append(line)
+    spool.seal()
+    [path] = spool.waiting()
+    return path
+
+
+def refused(path: Path) -> list[bytes]:
+    """What lines have been set aside beside this segment."""
+    return sorted(b"".join(file.read_bytes() for file in path.parent.glob("*.refused")).splitlines())
+
+
+def set_aside(spool: Spool, path: Path, index: int) -> bytes:
+    with spool.claim(path) as segment:
+        return segment.set_aside(index).lines
+
+
+def test_one_line_is_set_aside_and_the_rest_stays_under_its_key(spool):
+    path = left(spool, b"1\n", b"2\n", b"3\n")
+    assert set_aside(spool, path, 1) == b"2\n"
+    assert claimed(spool) == [b"1\n3\n"]
+    assert spool.waiting() == [path]
+    assert refused(path) == [b"2"]
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+
+
+def test_no_line_that_is_set_aside_takes_the_place_of_another(spool):
+    path = left(spool, b"x\n", b"x\n", b"1\n", b"x\n")
+    for index in (0, 0, 1):
+        assert set_aside(spool, path, index) == b"x\n"
+    assert claimed(spool) == [b"1\n"]
+    assert refused(path) == [b"x", b"x", b"x"]
+
+
+def test_a_segment_whose_only_line_is_refused_is_set_aside(spool):
+    path = left(spool, b"x\n")
+    assert set_aside(spool, path, 0) == b"x\n"
+    assert spool.waiting() == []
+    assert path.with_suffix(".refused").read_bytes() == b"x\n"
+
+
+def test_when_many_lines_have_been_set_aside_the_rest_is_too(spool):
+    lines = [b"%d\n" % n for n in range(MOST_SET_ASIDE + 3)]
+    path = left(spool, *lines)
+    for _ in range(MOST_SET_ASIDE):
+        set_aside(spool, path, 0)
+    assert set_aside(spool, path, 0) == b"".join(lines[MOST_SET_ASIDE:])
+    assert spool.waiting() == []
+    assert b"".join(lines).split() == sorted(refused(path), key=int)
+
+
+def test_what_is_set_aside_is_sent_under_its_key_once_it_is_renamed_back(spool):
+    path = left(spool, b"1\n", b"2\n")
+    with spool.claim(path) as segment:
+        segment.set_aside(None).path.rename(path)
+    with spool.claim(path) as again:
+        assert again == segment
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "rename"])
+def test_a_kill_while_a_line_is_set_aside_loses_and_doubles_nothing(spool, monkeypatch, call):
+    """Whichever call to the system it comes at, the line is set aside, or is when it is refused again."""
+    killed_at = 0
+    while True:
+        path = left(spool, b"1\n", b"x\n", b"2\n")
+        with monkeypatch.context() as dying, contextlib.suppress(Killed), spool.claim(path) as segment:
+            kill_at(dying, call, killed_at)
+            segment.set_aside(1)
+            break
+        [lines] = claimed(spool)
+        assert lines in (b"1\nx\n2\n", b"1\n2\n")
+        assert b"x" in refused(path) or b"x" in lines
+        if b"x" in lines:
+            set_aside(spool, path, 1)
+        assert claimed(spool) == [b"1\n2\n"]
+        assert refused(path) == [b"x"]
+        for file in path.parent.iterdir():
+            file.unlink()
+        killed_at += 1
+    assert killed_at >= 1
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+    """Have this call to the system, after so many of its kind, be the last."""
+    real, calls = getattr(os, call), itertools.count()
+
+    def dying(*arguments, **options):
+        if next(calls) == number:
+            raise Killed
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module.os, call, dying)
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.rename(path.with_suffix(".refused"))])
@@ -157,6 +259,40 @@ def test_a_segment_is_on_disk_before_it_is_given_out(spool, monkeypatch):
     [path] = spool.waiting()
     with spool.claim(path):
         assert synced == [path, path.parent]
+
+
+def test_what_was_written_is_on_disk_at_the_second_call_though_it_is_not_sealed(spool, monkeypatch):
+    synced = []
+    monkeypatch.setattr(module.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    spool.append(b"1\n")
+    [path] = spool.waiting()
+    spool.sync()
+    assert synced == []
+    spool.append(b"2\n")
+    spool.sync()
+    assert synced == [path, path.parent]
+    spool.sync()
+    spool.sync()
+    assert synced == [path, path.parent] * 2
+
+
+def test_segments_that_grew_too_large_are_on_disk_too(spool, monkeypatch):
+    for _ in range(SEGMENT_HITS + 1):
+        spool.append(b"1\n")
+    synced = []
+    monkeypatch.setattr(module.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    spool.sync()
+    spool.sync()
+    assert set(synced) >= set(spool.waiting())
+    assert len(spool.waiting()) == 2
+
+
+def test_what_has_been_sent_need_not_be_on_disk(spool):
+    spool.append(b"1\n")
+    spool.seal()
+    spool.waiting()[0].unlink()
+    spool.sync()
+    spool.sync()
 
 
 def test_no_segment_has_more_hits_than_the_service_takes(spool):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from counters import accesslog, bulk
 from counters.accesslog import FormatUnknown, LogFormat
-from counters.api.views import origins
+from counters.clients import origins
 from counters.hits import HitRefused, check_path
 from counters.importing import Choice, Importer, ImportFailed, Misfit, Summary
 from counters.logfiles import STANDARD_INPUT, LogFile, LogUnreadable
