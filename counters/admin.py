@@ -304,11 +304,15 @@ class ImportedLogAdmin(ReadOnly, ImportedLogModelAdmin):
     """How far each log is imported. Who deletes one has its lines counted anew when they are imported again."""
 
     list_display = ("name", "updated", "lines", "hits", "offset")
+    subtitle = "Its hits stay, and count again when the log is imported anew."
     fields = ("name", "updated", "lines", "hits", "offset")
     search_fields = ("name",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("counters.delete_importedlog")
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().delete_view(request, object_id, {**(extra_context or {}), "subtitle": self.subtitle})
 
 
 @admin.register(LoadTestRun)

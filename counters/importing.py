@@ -236,7 +236,7 @@ class Importer:
                     summary.copy_of = log.name
                     return summary
                 reach = _Reach(log.offset, window, bytes(log.marks), log.lines, log.hits)
-                self._commit_all(file.name, log, logs, self._parts(file, reach, log_format, summary))
+                self._commit_all(file.path, log, logs, self._parts(file, reach, log_format, summary))
         return summary
 
     def _recognised(self, file: LogFile, beginning: bytes) -> LogFormat:

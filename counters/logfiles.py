@@ -52,6 +52,11 @@ class LogFile:
         self._raw.close()
 
     @property
+    def path(self) -> str:
+        """The name from the root directory on; that of a pipe as it is."""
+        return self.name if self.piped else os.path.abspath(self.name)
+
+    @property
     def size(self) -> int:
         """The bytes on disk, 0 of a pipe."""
         return 0 if self.piped else os.fstat(self._raw.fileno()).st_size

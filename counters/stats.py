@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_wit
 from counters.periods import buckets
 from counters.questions import Position, Question
 from counters.sources import Kind, NotKept, Source, right, spans, whats_there, within
-from counters.tallies import Scope
+from counters.tallies import FIRST, Scope
 
 __all__ = ["NotKept", "Position", "Question"]
 
@@ -302,7 +302,7 @@ def _series(scope: Scope, interval: str) -> list[Point]:
     period = scope.question.period
     if not scope.there.days:
         return []
-    first = period.start or days.midnight(scope.there.days[0].day)
+    first = period.start or max(scope.start, days.midnight(scope.there.days[0].day))
     starts = buckets(first, period.end or max(hits.now(), first), interval, period.tz)
     if not starts:
         return []
@@ -360,10 +360,15 @@ def _of_audience(figures: list[int], bot: str) -> tuple[int, int]:
 
 def _scope(question: Question) -> Scope:
     """The question with what is needed to answer it."""
-    if question.path or question.prefix in ("", "/"):
+    if not question.path and question.prefix in ("", "/"):
         return Scope(question, whats_there())
-    keys = list(_counted(question.prefix).values_list("id", flat=True).order_by()[: FEW_PATHS + 1])
-    return Scope(question, whats_there(), keys if len(keys) <= FEW_PATHS else None)
+    asked = Counter.objects.filter(id=hits.counter_id(question.path)) if question.path else _counted(question.prefix)
+    found = list(asked.values_list("id", "first_hit").order_by()[: FEW_PATHS + 1])
+    if len(found) > FEW_PATHS:
+        return Scope(question, whats_there())
+    first = [days.midnight(at.astimezone(UTC).date()) for _, at in found if at]
+    keys = None if question.path else [key for key, _ in found]
+    return Scope(question, whats_there(), keys, min(first, default=FIRST))
 
 
 @contextmanager

@@ -33,16 +33,20 @@ _COLUMNS = {
 
 
 class Scope(NamedTuple):
-    """A question, what there is to answer it, and the keys of its paths when they are few."""
+    """A question, what there is to answer it, and the keys of its paths when they are few.
+
+    `since`: none of its hits came before. Nothing is asked of those days, whatever is kept of them.
+    """
 
     question: Question
     there: There
     ids: Sequence[UUID] | None = None
+    since: datetime = FIRST
 
     @property
     def start(self) -> datetime:
         """Where the period begins, in UTC as all times here: what is a full hour or day is seen by the clock of UTC."""
-        return (self.question.period.start or FIRST).astimezone(UTC)
+        return (self.question.period.start or self.since).astimezone(UTC)
 
     @property
     def end(self) -> datetime:

@@ -14,7 +14,9 @@
     const path = location.pathname, page = location.origin + path;
     if (event?.persisted) last = "";
     if (document.prerendering || page == last) return;
-    const referrer = last || document.referrer.split("?")[0];
+    // Where visitors come from is other sites: pages of this one lead to each other all the time.
+    const from = document.referrer, own = last || from.startsWith(location.origin + "/");
+    const referrer = own ? "" : from.split("?")[0];
     last = page;
     pixel.search = new URLSearchParams({ path: prefix + path, referrer });
     try {

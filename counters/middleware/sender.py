@@ -138,6 +138,8 @@ class Sender:
             logger.error("%d hits will not be counted, and stay in %s: %s", hits, refused.path, refusal)
         else:
             segment.remove()
+            if self._failures:
+                logger.warning("Hits are sent again.")
             self._failures = 0  # even if it fails at another
 
     def _postpone(self, error: Exception) -> None:

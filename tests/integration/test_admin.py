@@ -418,5 +418,6 @@ def test_an_imported_log_can_be_forgotten_by_who_may_delete_it(admin_client, cli
     viewer.user_permissions.add(Permission.objects.get(codename="view_importedlog"))
     client.force_login(viewer)
     assert client.post(f"{IMPORTED_LOGS}{log.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert "count again" in admin_client.get(f"{IMPORTED_LOGS}{log.pk}/delete/").content.decode()
     assert admin_client.post(f"{IMPORTED_LOGS}{log.pk}/delete/", {"post": "yes"}).status_code == 302
     assert not ImportedLog.objects.exists()

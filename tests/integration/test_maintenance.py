@@ -444,3 +444,18 @@ def test_a_day_that_cannot_be_rolled_up_holds_up_neither_the_other_days_nor_the_
 def test_the_salts_of_today_and_tomorrow_are_made_ahead(tables: Callable[[], None]):
     list(maintenance.maintain(FIRST, keep_hits_days=30, keep_hours_days=400))
     assert set(VisitorSalt.objects.values_list("day", flat=True)) == {FIRST.date(), SECOND.date()}
+
+
+def test_what_is_not_kept_of_days_before_a_paths_first_hit_takes_no_question_from_it():
+    """As those of an old log of another site; nor does the path's series begin there."""
+    Counter.objects.increment("/old", at=FIRST - 4000 * DAY)
+    maintain(LATER)
+    Counter.objects.increment("/shop/a", at=THIRD, origin=PERSON)
+    german = {"country": "DE", "status": "200"}
+    with pytest.raises(stats.NotKept):
+        stats.total(Question(filters=german))
+    for question in (Question(prefix="/shop/", filters=german), Question(path="/shop/a", filters=german)):
+        assert stats.total(question).hits == 1
+        series = stats.series(question, "day")
+        assert (series[0].at, series[0].hits) == (THIRD, 1)
+    assert stats.path_report(Question(path="/shop/a"), "day").series[0].at == THIRD

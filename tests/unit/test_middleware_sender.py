@@ -272,14 +272,15 @@ def test_what_another_process_sends_after_an_outage_keeps_nothing_here_from_bein
     assert service.lines == [b"1", b"2"]
 
 
-def test_trouble_is_logged_without_a_line_for_each_try(sender, spool, service, caplog, clock):
+def test_trouble_and_its_end_are_logged_without_a_line_for_each_try(sender, spool, service, caplog, clock):
     left(spool, b"1\n")
     service.errors = [Unavailable("away")] * 10
-    for _ in range(10):
+    for _ in range(12):
         sender.send_due()
         clock.time += LONGEST_PAUSE_SECONDS
     assert [record.getMessage() for record in caplog.records] == [
-        "Hits cannot be sent and wait on disk (failures: 1): away"
+        "Hits cannot be sent and wait on disk (failures: 1): away",
+        "Hits are sent again.",
     ]
 
 

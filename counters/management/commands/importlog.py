@@ -23,6 +23,7 @@ from counters.logfiles import STANDARD_INPUT, LogFile, LogUnreadable
 MISFITS_SHOWN = 10
 _LONGEST_SHOWN = 120
 _JSON = "json:"
+_AGAIN = "To have them looked at again, delete the log among the imported logs in the admin."
 _GOES_ON = "Run it again: it goes on where it ended."
 _INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 _STATUS = re.compile(r"[1-5](?:\d\d|xx)", re.ASCII)
@@ -126,6 +127,8 @@ class Command(BaseCommand):
             self.stdout.write(f"  {_misfit(misfit)}")
         if progress.misfits and summary.misfits > len(progress.misfits):
             self.stdout.write(f"  and {summary.misfits - len(progress.misfits):,} more")
+        if summary.left_out and not summary.hits:
+            self.stdout.write(f"  No line was chosen. {_AGAIN}")
         if unfinished:
             self.stdout.write("  The last line has no end; it is read when it has one.")
         progress.misfits.clear()
@@ -200,6 +203,12 @@ def _choice(options: dict[str, Any]) -> Choice:
         prefix = options["prefix"] and check_path(options["prefix"])
     except HitRefused as refusal:
         raise CommandError(f"--prefix: {refusal}") from None
+    if prefix.endswith("/"):
+        raise CommandError(f"--prefix: {prefix!r} ends with a slash, and paths begin with one.")
+    # What matches nothing would leave all of a log out, for good.
+    never = [glob for glob in [*options["only"], *options["skip"]] if not glob.startswith(("/", "*", "?", "["))]
+    if never:
+        raise CommandError(f"{never[0]!r} matches no path: paths begin with a slash.")
     return Choice(prefix=prefix, only=options["only"], skip=options["skip"], statuses=statuses)
 
 
