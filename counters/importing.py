@@ -200,6 +200,7 @@ class Importer:
         self._choice, self._strict = choice, strict
         self._tell_misfit, self._tell_progress, self._tell = tell_misfit, tell_progress, tell
         self._committing = ThreadPoolExecutor(1)
+        self._amiss = ""
         self._begin_day(now().date())
 
     def __enter__(self) -> Self:
@@ -303,6 +304,7 @@ class Importer:
                     self._tell(f"{name} was emptied; if it was copied before, import the copy as well.")
                 if failed or files[0].size != files[0].position:
                     new, failed = self.read(files[0]), False
+                    self._amiss = ""
                 yield files[0], new
             except (LogUnreadable, FormatUnknown, ImportFailed, Error) as error:
                 if self._strict:
@@ -316,7 +318,11 @@ class Importer:
             time.sleep(LOOK_SECONDS)
 
     def _recover(self, error: Exception) -> None:
-        self._tell(" ".join(str(error).split()))
+        """Tell what is amiss, once while it lasts, and give a database time to come back."""
+        reason = " ".join(str(error).split())
+        if reason != self._amiss:
+            self._tell(reason)
+        self._amiss = reason
         if isinstance(error, Error):
             connection.close()
             self._committing.submit(_close_connection).result()
