@@ -373,10 +373,6 @@ def _finished(part: _Part, summary: Summary) -> _Part:
     return part
 
 
-class _NoHit(HitRefused):
-    """A line that has not the log's format."""
-
-
 _REASONS = {
     UNPARSED: "The line has not the format of the log.",
     REFUSED: str(PathTooLong.__doc__),

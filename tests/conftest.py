@@ -49,6 +49,16 @@ def tables(transactional_db: None) -> Iterator[Callable[[], None]]:
     empty_tables()
 
 
+@pytest.fixture
+def no_days(tables: Callable[[], None]) -> Iterator[None]:
+    """Empty tables, and no day of the hit table, before and after."""
+    from tests.oracle import drop_days
+
+    drop_days()
+    yield
+    drop_days()
+
+
 def empty_tables() -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(COUNTED_TABLES)}")

@@ -15,17 +15,11 @@ from counters.dimensions import PLAIN, Dimensions, Origin
 from counters.hits import MOST_HITS_AT_ONCE, counter_id, now
 from counters.models import Counter, DimensionSet, Hit, LateDay, Retention, VisitorSalt
 from hitcounter.asgi import conninfo
-from tests.oracle import DAY, drop_days
+from tests.oracle import DAY
 
 FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
 ANN, BEN = Origin(Dimensions("GET", 200), b"ann"), Origin(Dimensions("GET", 404), b"ben")
-
-
-@pytest.fixture(autouse=True)
-def _afresh(tables: Callable[[], None]) -> Iterator[None]:
-    drop_days()
-    yield
-    drop_days()
+pytestmark = pytest.mark.usefixtures("no_days")
 
 
 @pytest.fixture

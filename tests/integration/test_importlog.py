@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -31,15 +31,10 @@ from tests.logs import (
     run,
     url,
 )
-from tests.oracle import DAY, drop_days
+from tests.oracle import DAY
 from tests.service import PROJECT
 
-
-@pytest.fixture(autouse=True)
-def _afresh(tables: Callable[[], None]) -> Iterator[None]:
-    drop_days()
-    yield
-    drop_days()
+pytestmark = pytest.mark.usefixtures("no_days")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
@@ -23,16 +23,9 @@ from counters.logfiles import LogFile
 from counters.models import ImportedLog
 from hitcounter.asgi import conninfo
 from tests.logs import WAIT_SECONDS, Import, balance, counts, in_log, lines, refused, run, until, wait_for
-from tests.oracle import drop_days
 
 OVERTAKEN = "another import has read on in it meanwhile; run this again."
-
-
-@pytest.fixture(autouse=True)
-def _afresh(tables: Callable[[], None]) -> Iterator[None]:
-    drop_days()
-    yield
-    drop_days()
+pytestmark = pytest.mark.usefixtures("no_days")
 
 
 @pytest.fixture
