@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -97,6 +97,11 @@ class PathReport:
 def count(path: str) -> int:
     """The hits of all times of one path; 0 of one without a counter."""
     return sum(Counter.objects.filter(id=hits.counter_id(path)).values_list("hits", flat=True))
+
+
+def first_day() -> date:
+    """The first UTC day that has hits, or may have; today if there is none."""
+    return min((day.day for day in whats_there().days), default=hits.now().date())
 
 
 def counters_ranked(prefix: str = "") -> "QuerySet[Counter, Row]":

@@ -3,10 +3,11 @@
 import binascii
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from django.http import QueryDict
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -89,38 +90,49 @@ def _filter(dimension: str) -> serializers.Field[Any, Any, Any, Any]:
     )
 
 
-class PeriodQuery(serializers.Serializer[Any]):
-    """What every question takes: a period, its time zone, and filters on dimensions. It becomes a `question`."""
+class Query(serializers.Serializer[Any]):
+    """What every question takes: a period in a time zone, and filters on dimensions. It becomes a `question`."""
 
-    to = MomentField("until before this date or time; without it, until now")
     tz = ZoneField()
 
     def get_fields(self) -> dict[str, Any]:
-        # Python has another use for the word `from`.
-        since = MomentField("from this date or time on; without it, from the first hit on")
-        return {"from": since, **super().get_fields(), **{name: _filter(name) for name in DIMENSIONS}}
+        return {**super().get_fields(), **{name: _filter(name) for name in DIMENSIONS}}
 
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         prefix, path = asked.get("prefix", ""), asked.get("path", "")
         if prefix and path:
             raise serializers.ValidationError({"path": ["Either a prefix or a path, not both."]})
         filters = {name: asked[name] for name in DIMENSIONS if name in asked}
-        asked["question"] = Question(period=_period(asked), prefix=prefix, path=path, filters=filters)
+        asked["question"] = Question(period=self.asked_period(asked), prefix=prefix, path=path, filters=filters)
         checked: dict[str, Any] = super().validate(asked)
         return checked
 
-
-def _period(asked: dict[str, Any]) -> periods.Period:
-    tz = asked["tz"]
-    start, end = _moment("from", asked, tz), _moment("to", asked, tz)
-    if start and end and end < start:
-        raise serializers.ValidationError({"to": ["Must not be before from."]})
-    return periods.Period(start, end, tz)
+    def asked_period(self, asked: dict[str, Any]) -> periods.Period:
+        raise NotImplementedError
 
 
-def _moment(name: str, asked: dict[str, Any], tz: ZoneInfo) -> datetime | None:
+class PeriodQuery(Query):
+    """A question whose period is told by two times."""
+
+    to = MomentField("until before this date or time; without it, until now")
+
+    def get_fields(self) -> dict[str, Any]:
+        # Python has another use for the word `from`.
+        since = MomentField("from this date or time on; without it, from the first hit on")
+        fields = super().get_fields()
+        return {"from": since, "to": fields.pop("to"), **fields}
+
+    def asked_period(self, asked: dict[str, Any]) -> periods.Period:
+        start, end = moment_of("from", asked), moment_of("to", asked)
+        if start and end and end < start:
+            raise serializers.ValidationError({"to": ["Must not be before from."]})
+        return periods.Period(start, end, asked["tz"])
+
+
+def moment_of(name: str, asked: dict[str, Any]) -> datetime | None:
+    """The instant that a parameter names, None without it. Raises ValidationError."""
     try:
-        return None if asked[name] is None else periods.moment(asked[name], tz)
+        return None if asked[name] is None else periods.moment(asked[name], asked["tz"])
     except periods.PeriodInvalid as error:
         raise serializers.ValidationError({name: [str(error)]}) from error
 
@@ -249,9 +261,13 @@ class PathQuery(PeriodQuery):
 
 def asked_by(request: Request, query: type[serializers.Serializer[Any]]) -> dict[str, Any]:
     """What the query string asks, checked by `query`. Raises ValidationError, which names each bad parameter."""
-    serializer = query(data=request.query_params.dict())
-    known = serializer.fields.keys() | {api_settings.URL_FORMAT_OVERRIDE}
-    wrong = parameters.faults(dict(request.query_params.lists()), known)
+    return checked(request.query_params, query, {str(api_settings.URL_FORMAT_OVERRIDE)})
+
+
+def checked(given: QueryDict, query: type[serializers.Serializer[Any]], others: Collection[str] = ()) -> dict[str, Any]:
+    """What parameters ask, checked by `query`; `others` may be there too. Raises ValidationError."""
+    serializer = query(data=given.dict())
+    wrong = parameters.faults(dict(given.lists()), {*serializer.fields, *others})
     if wrong:
         raise serializers.ValidationError(wrong)
     serializer.is_valid(raise_exception=True)

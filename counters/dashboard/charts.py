@@ -1,0 +1,86 @@
+"""A series drawn: what a template needs to write it as SVG. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from math import ceil, floor, log10
+from typing import NamedTuple
+
+from django.utils.formats import date_format
+
+from counters.stats import Point
+
+#: Of the space that one interval has, in which its bar stands.
+_GAP = 0.12
+HEIGHT = 100
+MOST_TICKS = 6
+#: Django's date formats, for the axis and for the table.
+_SHORT = {"hour": "H:i", "day": "j M", "week": "j M", "month": "M Y"}
+_LONG = {"hour": "D, j M Y, H:i", "day": "D, j M Y", "week": "j M Y", "month": "F Y"}
+
+
+class Tick(NamedTuple):
+    """A label of an axis, at so many % of it."""
+
+    at: float
+    label: str
+
+
+class Bar(NamedTuple):
+    """What the table behind the chart says of an interval."""
+
+    label: str
+    hits: int
+    visitors: int
+
+
+class Chart(NamedTuple):
+    """Bars for hits, and within them those for visitors, as the outlines of SVG paths; `width` units wide, HEIGHT high."""
+
+    width: int
+    hits: str
+    visitors: str
+    scale: list[Tick]
+    ticks: list[Tick]
+    bars: list[Bar]
+    highest: Bar
+
+
+def chart(series: Sequence[Point], interval: str) -> Chart | None:
+    """The chart of a series; None of one without hits."""
+    if not any(point.hits for point in series):
+        return None
+    top = _ceiling(max(point.hits for point in series))
+    bars = [Bar(date_format(point.at, _LONG[interval]), point.hits, point.visitors) for point in series]
+    return Chart(
+        width=len(series),
+        hits=_outline([point.hits / top for point in series]),
+        visitors=_outline([point.visitors / top for point in series]),
+        scale=[Tick(HEIGHT - HEIGHT * part / 2, f"{top * part // 2:,}") for part in (1, 2) if top * part % 2 == 0],
+        ticks=_ticks([point.at for point in series], _SHORT[interval]),
+        bars=bars,
+        highest=max(bars, key=lambda bar: bar.hits),
+    )
+
+
+def _ceiling(most: int) -> int:
+    """The least of 1, 2, 5, 10, 20, 50 and so on that is not exceeded, in finer steps where there is room."""
+    power = 10 ** floor(log10(most))
+    return next(int(step * power) for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= most)
+
+
+def _outline(shares: Sequence[float]) -> str:
+    """One rectangle for each share of the height, from the left."""
+    return "".join(
+        f"M{at + _GAP:.2f} {HEIGHT}V{HEIGHT * (1 - share):.2f}H{at + 1 - _GAP:.2f}V{HEIGHT}Z"
+        for at, share in enumerate(shares)
+        if share
+    )
+
+
+def _ticks(times: Sequence[datetime], form: str) -> list[Tick]:
+    """Some of the times, evenly apart."""
+    step = ceil(len(times) / MOST_TICKS)
+    return [
+        Tick(round(100 * (at + 0.5) / len(times), 2), date_format(times[at], form))
+        for at in range(step // 2, len(times), step)
+    ]

@@ -1,0 +1,61 @@
+"""What all pages share: who may look, what an error looks like, and what stands on each of them."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.http import require_http_methods
+from rest_framework.exceptions import ValidationError
+
+from counters.api.errors import unavailable
+from counters.dashboard.access import may_look
+from counters.periods import PeriodInvalid
+from counters.stats import NotKept
+
+View = Callable[..., HttpResponseBase]
+
+
+def page(view: View) -> View:
+    """A page of the dashboard: for those who may look, with its errors as pages that say what is wrong."""
+
+    @wraps(view)
+    def looked_at(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not may_look(request):
+            return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+        try:
+            response = view(request, *args, **kwargs)
+        except ValidationError as error:
+            response = refusal(request, 400, gettext("This address asks for something that there is not."), _named(error))
+        except PeriodInvalid as error:
+            response = refusal(request, 400, str(error))
+        except NotKept as error:
+            response = refusal(request, 422, str(error))
+        except (OperationalError, InterfaceError) as error:
+            unavailable(error)  # tells the log
+            response = refusal(request, 503, gettext("The database cannot be reached; try again."))
+        # Figures grow: whoever keeps a page asks again.
+        patch_cache_control(response, private=True, no_cache=True)
+        return response
+
+    return require_http_methods(["GET", "HEAD", "POST"])(gzip_page(looked_at))
+
+
+def refusal(
+    request: HttpRequest, status: int, sentence: str, faults: list[tuple[str, str]] | None = None
+) -> HttpResponse:
+    """A page that says why there is no other; `faults` are names of parameters and what is wrong with each."""
+    return render(request, "dashboard/refusal.html", {"sentence": sentence, "faults": faults}, status=status)
+
+
+def _named(error: ValidationError) -> list[tuple[str, str]]:
+    details: Any = error.detail
+    return [(name, str(fault)) for name, faults in details.items() for fault in faults]

@@ -1,0 +1,163 @@
+"""Figures as the pages show them: rows with a label, a bar and a link. No aggregation of its own."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext, gettext_lazy
+
+from counters.dashboard.narrowing import Narrowing
+from counters.dashboard.shown import path_shown, value_shown
+from counters.stats import Node, Row, Share
+
+#: What the dimensions are called, in the order of the pages.
+TITLES: dict[str, str | Promise] = {
+    "referrer": gettext_lazy("Referrers"),
+    "country": gettext_lazy("Countries"),
+    "browser": gettext_lazy("Browsers"),
+    "os": gettext_lazy("Systems"),
+    "device": gettext_lazy("Devices"),
+    "consumer": gettext_lazy("Consumers"),
+    "status": gettext_lazy("Status codes"),
+    "method": gettext_lazy("Methods"),
+    "route": gettext_lazy("Routes"),
+    "bot": gettext_lazy("Bots"),
+    "referrer_url": gettext_lazy("Referring pages"),
+}
+#: What one value of them is.
+NAMES: dict[str, str | Promise] = {
+    "referrer": gettext_lazy("Referrer"),
+    "country": gettext_lazy("Country"),
+    "browser": gettext_lazy("Browser"),
+    "os": gettext_lazy("System"),
+    "device": gettext_lazy("Device"),
+    "consumer": gettext_lazy("Consumer"),
+    "status": gettext_lazy("Status"),
+    "method": gettext_lazy("Method"),
+    "route": gettext_lazy("Route"),
+    "bot": gettext_lazy("Bots"),
+    "referrer_url": gettext_lazy("Referring page"),
+}
+
+
+class Line(NamedTuple):
+    """A row: what is counted, its figures, its bar in % of the longest, its share in % of all, where it leads."""
+
+    label: str
+    hits: int
+    bar: float
+    share: float | None
+    link: str
+    visitors: int | None = None
+    paths: int | None = None
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A dimension's most frequent values."""
+
+    dimension: str
+    title: str
+    lines: list[Line]
+    more: str
+
+
+class Chip(NamedTuple):
+    """Something that a page is narrowed to, and the address of the page without it."""
+
+    name: str
+    value: str
+    without: str
+
+
+def of_paths(narrowing: Narrowing, rows: Iterable[Row], total: int | None) -> list[Line]:
+    """Paths, each leading to its own page."""
+    rows = list(rows)
+    most = max((hits for _, hits in rows), default=0)
+    return [
+        Line(
+            path_shown(path),
+            hits,
+            bar=_percent(hits, most),
+            share=_percent(hits, total) if total else None,
+            link=narrowing.link("path", path=path, prefix=None, cursor=None, search=None),
+            title=path,
+        )
+        for path, hits in rows
+    ]
+
+
+def of_nodes(narrowing: Narrowing, nodes: Sequence[Node]) -> list[Line]:
+    """Children in the tree: what has more below leads on into the tree, a path by itself to its page."""
+    total, most = sum(node.hits for node in nodes), max((node.hits for node in nodes), default=0)
+    return [
+        Line(
+            path_shown(node.path),
+            node.hits,
+            bar=_percent(node.hits, most),
+            share=_percent(node.hits, total),
+            link=narrowing.link("tree", path=None, prefix=node.path, cursor=None)
+            if node.path.endswith("/")
+            else narrowing.link("path", path=node.path, prefix=None, cursor=None),
+            paths=node.paths,
+            title=node.path,
+        )
+        for node in nodes
+    ]
+
+
+def of_values(
+    narrowing: Narrowing, page: str, dimension: str, shares: Sequence[Share], total: int | None
+) -> list[Line]:
+    """Values of a dimension, each leading to this page narrowed to it."""
+    most = max((share.hits for share in shares), default=0)
+    return [
+        Line(
+            label(dimension, share.value),
+            share.hits,
+            bar=_percent(share.hits, most),
+            share=_percent(share.hits, total) if total else None,
+            link=narrowing.link(page, cursor=None, **{dimension: share.value}),
+            visitors=share.visitors,
+            title=share.value,
+        )
+        for share in shares
+    ]
+
+
+def panel(narrowing: Narrowing, page: str, dimension: str, shares: Sequence[Share], total: int) -> Panel:
+    """The panel of a dimension on a page."""
+    return Panel(
+        dimension,
+        str(TITLES[dimension]),
+        of_values(narrowing, page, dimension, shares, total),
+        narrowing.link("values", dimension),
+    )
+
+
+def label(dimension: str, value: str) -> str:
+    """A value as people read it."""
+    if dimension == "bot":
+        return gettext("Bots") if value == "true" else gettext("People")
+    return value_shown(value) or gettext("(unknown)")
+
+
+def chips(narrowing: Narrowing, page: str, *parts: str) -> list[Chip]:
+    """All that a page is narrowed to besides its period."""
+    found = [
+        Chip(str(NAMES[name]), label(name, value), narrowing.link(page, *parts, cursor=None, **{name: None}))
+        for name, value in narrowing.question.filters.items()
+    ]
+    if narrowing.question.prefix and page != "tree":
+        without = narrowing.link(page, *parts, cursor=None, prefix=None)
+        found.insert(0, Chip(gettext("Begins with"), path_shown(narrowing.question.prefix), without))
+    if narrowing.question.path and page != "path":
+        without = narrowing.link(page, *parts, cursor=None, path=None)
+        found.insert(0, Chip(gettext("Path"), path_shown(narrowing.question.path), without))
+    return found
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0

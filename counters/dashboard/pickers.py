@@ -1,0 +1,77 @@
+"""How a page is narrowed otherwise: periods, intervals, bots, and what it is narrowed to already."""
+
+from typing import Any, NamedTuple
+
+from django.utils.formats import date_format
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
+
+from counters.dashboard import panels
+from counters.dashboard.narrowing import Narrowing
+
+PERIODS: dict[str, str | Promise] = {
+    "today": gettext_lazy("Today"),
+    "7d": gettext_lazy("7 days"),
+    "30d": gettext_lazy("30 days"),
+    "12mo": gettext_lazy("12 months"),
+    "all": gettext_lazy("All"),
+}
+INTERVALS: dict[str, str | Promise] = {
+    "hour": gettext_lazy("by the hour"),
+    "day": gettext_lazy("by the day"),
+    "week": gettext_lazy("by the week"),
+    "month": gettext_lazy("by the month"),
+}
+AUDIENCES: dict[str, str | Promise] = {
+    "": gettext_lazy("people and bots"),
+    "false": gettext_lazy("people"),
+    "true": gettext_lazy("bots"),
+}
+
+
+class Choice(NamedTuple):
+    """One of several: its value, what it is called, the address with it, and whether it is in force."""
+
+    value: str
+    name: str | Promise
+    link: str
+    chosen: bool
+
+
+def picker(narrowing: Narrowing, view: str, *parts: str) -> dict[str, Any]:
+    """What a page offers to choose from."""
+    asked = narrowing.asked
+    changed = {"first", "last", "interval", "tz", "bot", "period", "cursor"}
+    return {
+        "action": narrowing.link(view, *parts).partition("?")[0],
+        "kept": [(name, value) for name, value in narrowing.given.items() if name not in changed],
+        "periods": [
+            Choice(
+                value,
+                name,
+                narrowing.link(view, *parts, period=value, first=None, last=None, interval=None, cursor=None),
+                narrowing.period == value,
+            )
+            for value, name in PERIODS.items()
+        ],
+        "intervals": [
+            Choice(value, name, "", narrowing.interval == value)
+            for value, name in INTERVALS.items()
+            if value in {*narrowing.intervals, narrowing.interval}
+        ],
+        "audiences": [
+            Choice(value, name, "", narrowing.question.filters.get("bot", "") == value)
+            for value, name in AUDIENCES.items()
+        ],
+        "first": asked["first"].isoformat() if asked["first"] else "",
+        "last": asked["last"].isoformat() if asked["last"] else "",
+        "chips": panels.chips(narrowing, view, *parts),
+        "span": _span(narrowing),
+    }
+
+
+def _span(narrowing: Narrowing) -> str:
+    """The days of the period."""
+    start, end = narrowing.question.period.start, narrowing.question.period.end
+    first = date_format(start.astimezone(narrowing.tz), "j M Y") if start else ""
+    return first

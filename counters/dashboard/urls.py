@@ -1,0 +1,13 @@
+"""The pages of the dashboard."""
+
+from django.urls import path
+
+from counters.dashboard import views
+
+urlpatterns = [
+    path("", views.overview, name="overview"),
+    path("path/", views.path, name="path"),
+    path("paths/", views.paths, name="paths"),
+    path("tree/", views.tree, name="tree"),
+    path("by/<str:dimension>/", views.values, name="values"),
+]
