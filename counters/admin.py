@@ -1,7 +1,6 @@
 """The admin: counters to browse, search and reset, imported logs, and load tests. No figure can be edited."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
@@ -13,13 +12,13 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Count, F, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
-from psycopg.errors import QueryCanceled
 
+from counters.bounds import LONGEST_READ_SECONDS, TookTooLong, bounded_read
 from counters.hits import now
 from counters.models import Counter, ImportedLog, LoadTestRun, path_begins_with
 from counters.reset import Gone, ResetBusy, reset
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 else:
     CounterModelAdmin = ImportedLogModelAdmin = LoadTestModelAdmin = admin.ModelAdmin
 
-#: No page of the admin keeps the database busy for longer with one of its statements.
-LONGEST_READ_SECONDS = 3
 #: A page is found by passing over those before it: the hundredth takes 50 ms of a million counters.
 MOST_PAGES = 100
 #: In the order in which they are shown; PostgreSQL keeps no order in JSON.
@@ -45,24 +42,6 @@ MOST_RESET_AT_ONCE = 500
 admin.site.site_header = admin.site.site_title = "Hit Counter"
 admin.site.index_title = "Counts, imports and load tests"
 admin.site.site_url = "/stats/"
-
-
-class TookTooLong(Exception):
-    """The database was asked for something that takes it too long."""
-
-
-@contextmanager
-def bounded_read() -> Iterator[None]:
-    """Give up on a statement after LONGEST_READ_SECONDS. Raises TookTooLong."""
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{LONGEST_READ_SECONDS}s"])
-            yield
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
-    except OperationalError as error:
-        if not isinstance(error.__cause__, QueryCanceled):
-            raise
-        raise TookTooLong from error
 
 
 class Totals(NamedTuple):

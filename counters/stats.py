@@ -6,7 +6,7 @@ it is given, and holds its snapshot until it is at its end or closed.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,10 +14,11 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import QuerySet, Value
+from django.db.models import Q, QuerySet, Value
 from psycopg import sql
 
 from counters import days, hits, tallies
+from counters.bounds import TookTooLong, bounded_read
 from counters.dimensions import NAMES
 from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
 from counters.periods import buckets
@@ -25,7 +26,7 @@ from counters.questions import Position, Question
 from counters.sources import Kind, NotKept, Source, right, spans, whats_there, within
 from counters.tallies import FIRST, Scope
 
-__all__ = ["NotKept", "Position", "Question"]
+__all__ = ["NotKept", "Position", "Question", "TookTooLong"]
 
 Row = tuple[str, int]  # path, hits
 
@@ -81,6 +82,25 @@ class Node(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Overview:
+    """What is asked at a glance: a period's figures, its series, and what was seen most."""
+
+    hits: int
+    visitors: int
+    previous: tuple[int, int] | None  # hits and visitors of the period before, None when not asked for or not kept
+    series: list[Point]
+    paths: list[Row]
+    dimensions: dict[str, list[Share]]
+
+
+class Place(NamedTuple):
+    """The place of a path among the counters with hits, 1 for the most requested, and how many there are."""
+
+    place: int
+    of: int
+
+
+@dataclass(frozen=True)
 class PathReport:
     """All about one path: its count, and what came in the period, by interval and by the values most seen."""
 
@@ -133,11 +153,7 @@ def total(question: Question) -> Total:
     """Raises NotKept."""
     with _snapshot():
         scope = _scope(question)
-        [(found, visitors)] = _rows(
-            sql.SQL("SELECT coalesce(sum(hits), 0)::bigint, coalesce(sum(visitors), 0)::bigint FROM ({}) AS t").format(
-                tallies.tally(scope)
-            )
-        )
+        found, visitors = _figures(scope)
         return Total(found, visitors, _paths(scope) if found else 0)
 
 
@@ -150,10 +166,7 @@ def series(question: Question, interval: str) -> list[Point]:
 def by(question: Question, dimension: str, limit: int | None = None, after: Position | None = None) -> Iterator[Share]:
     """The values of a dimension, most hits first, ties by value. Raises NotKept with the first row."""
     with _snapshot():
-        shares = sql.SQL("SELECT value, hits, visitors FROM ({}) AS t").format(
-            tallies.tally(_scope(question), dimension)
-        )
-        for row in _streamed(_part_of(shares, "value", limit, after)):
+        for row in _streamed(_values(_scope(question), dimension, limit, after)):
             yield Share(*row)
 
 
@@ -183,6 +196,46 @@ def path_report(question: Question, interval: str) -> PathReport:
             points,
             values,
         )
+
+
+def overview(
+    question: Question, interval: str, names: Sequence[str], top: int, before: Question | None = None
+) -> Overview:
+    """The question's figures at a glance, with the `top` paths and values of each of these dimensions.
+
+    `before` asks for what to compare with. Raises NotKept, of the question itself alone, and PeriodInvalid.
+    """
+    with _snapshot():
+        scope = _scope(question)
+        points = _series(scope, interval)
+        found, visitors = _figures(scope)
+        return Overview(
+            found,
+            visitors,
+            _figures_if_kept(before) if before else None,
+            points,
+            _rows(_ranked(question, top)),
+            {name: _shares(scope, name, top) for name in names},
+        )
+
+
+def place(path: str) -> Place | None:
+    """Where a path stands in the ranking of all times; None without a hit."""
+    with _snapshot():
+        counter = _counted("").filter(id=hits.counter_id(path)).first()
+        if counter is None:
+            return None
+        more = Q(magnitude__gt=counter.magnitude)
+        ties = Q(magnitude=counter.magnitude) & (Q(hits__gt=counter.hits) | Q(hits=counter.hits, path__lt=path))
+        return Place(1 + _counted("").filter(more | ties).count(), _counted("").count())
+
+
+def search(text: str, limit: int) -> list[Row]:
+    """The most requested paths that contain this text, byte for byte; all do the empty one. Raises TookTooLong."""
+    if not text.isascii() or "\0" in text:  # no counted path is like that
+        return []
+    with bounded_read():
+        return list(counters_ranked().filter(path__contains=text)[:limit])
 
 
 def version(question: Question) -> str | None:
@@ -320,6 +373,32 @@ def _series(scope: Scope, interval: str) -> list[Point]:
     return [
         Point(start.astimezone(period.tz), *found.get(bucket, (0, 0))) for bucket, start in enumerate(starts, start=1)
     ]
+
+
+def _figures(scope: Scope) -> tuple[int, int]:
+    """Hits and visitors."""
+    [(found, visitors)] = _rows(
+        sql.SQL("SELECT coalesce(sum(hits), 0)::bigint, coalesce(sum(visitors), 0)::bigint FROM ({}) AS t").format(
+            tallies.tally(scope)
+        )
+    )
+    return found, visitors
+
+
+def _figures_if_kept(question: Question) -> tuple[int, int] | None:
+    try:
+        return _figures(_scope(question))
+    except NotKept:
+        return None
+
+
+def _shares(scope: Scope, dimension: str, limit: int | None, after: Position | None = None) -> list[Share]:
+    return [Share(*row) for row in _rows(_values(scope, dimension, limit, after))]
+
+
+def _values(scope: Scope, dimension: str, limit: int | None, after: Position | None) -> sql.Composable:
+    shares = sql.SQL("SELECT value, hits, visitors FROM ({}) AS t").format(tallies.tally(scope, dimension))
+    return _part_of(shares, "value", limit, after)
 
 
 def _top_values(scope: Scope) -> dict[str, list[Share]]:
