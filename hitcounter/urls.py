@@ -3,6 +3,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("", include("counters.api.urls")),
+    path("", include("counters.dashboard.urls")),
     path("admin/", admin.site.urls),
 ]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
@@ -19,7 +19,6 @@ from counters.stats import Question
 #: The periods that have a name last until now; all but the first hit's begin so many days before today.
 DAYS_BEFORE_TODAY = {"today": 0, "7d": 6, "30d": 29, "12mo": 364}
 NAMED = (*DAYS_BEFORE_TODAY, "all")
-USUAL = "30d"
 #: More intervals than this are no picture of anything.
 MOST_POINTS = 400
 ZONE_COOKIE = "hitcounter_tz"
@@ -40,12 +39,17 @@ class PageQuery(queries.Query):
     interval = serializers.ChoiceField(INTERVALS, required=False, default=None)
     prefix = queries.PrefixField(required=False, default="", allow_blank=True)
 
+    #: The name of the period that is shown when none is asked for.
+    usual_period = "30d"
+
     def asked_period(self, asked: dict[str, Any]) -> Period:
         first, last = asked["first"], asked["last"]
         if first and last and last < first:
             raise serializers.ValidationError({"last": ["Must not be before the first day."]})
         try:
-            return _of_days(first, last, asked["tz"]) if first or last else _named(asked["period"], asked["tz"])
+            if first or last:
+                return _of_days(first, last, asked["tz"])
+            return _named(asked["period"] or self.usual_period, asked["tz"])
         except (periods.PeriodInvalid, OverflowError) as error:
             raise serializers.ValidationError({"last": ["The period reaches out of the calendar."]}) from error
 
@@ -60,6 +64,12 @@ class RankingQuery(PageQuery):
     """The parameters of a list of paths: where its page begins."""
 
     cursor = queries.PositionField(required=False, default=None)
+
+
+class TreeQuery(RankingQuery):
+    """The parameters of the tree, which is one of all times unless a period is asked for."""
+
+    usual_period = "all"
 
 
 class ValuesQuery(PageQuery):
@@ -94,6 +104,25 @@ class Narrowing:
         left = {name: value for name, value in {**self.given, **changes}.items() if value is not None}
         return reverse(view, args=parts) + (f"?{urlencode(left)}" if left else "")
 
+    def export(self, address: str, **more: str) -> str:
+        """The address of the same among the statistics of the REST API."""
+        question = self.question
+        asked = {
+            "from": question.period.start and question.period.start.astimezone(self.tz).isoformat(),
+            "to": question.period.end and question.period.end.astimezone(self.tz).isoformat(),
+            "tz": self.tz.key,
+            "prefix": question.prefix,
+            "path": question.path,
+        }
+        told = {name: value for name, value in asked.items() if value}
+        return f"{address}?{urlencode({**told, **question.filters, **more})}"
+
+
+#: Narrowed to nothing.
+EVERYTHING = Narrowing(
+    given={}, asked={}, question=Question(), before=None, period="all", interval="month", intervals=["month"]
+)
+
 
 def narrowing(request: HttpRequest, query: type[PageQuery] = PageQuery) -> Narrowing:
     """What a request's address asks for, by the time zone that it or the reader's cookie names.
@@ -113,11 +142,11 @@ def narrowing(request: HttpRequest, query: type[PageQuery] = PageQuery) -> Narro
     question = asked["question"]
     length = _length(question.period)
     return Narrowing(
-        given=given.dict(),
+        given={name: str(value) for name, value in given.items()},
         asked=asked,
         question=question,
         before=_before(question, length),
-        period="" if asked["first"] or asked["last"] else asked["period"] or USUAL,
+        period="" if asked["first"] or asked["last"] else asked["period"] or query.usual_period,
         interval=asked["interval"] or next((name for name, most in _USUAL_WITHIN if length <= most), "month"),
         intervals=[name for name in INTERVALS if 1 <= length * _A_DAY[name] <= MOST_POINTS] or [INTERVALS[-1]],
     )
@@ -125,21 +154,21 @@ def narrowing(request: HttpRequest, query: type[PageQuery] = PageQuery) -> Narro
 
 def _zone_of_reader(request: HttpRequest) -> str:
     try:
-        return periods.zone(request.COOKIES.get(ZONE_COOKIE, "UTC")).key
+        return periods.zone(unquote(request.COOKIES.get(ZONE_COOKIE, "UTC"))).key
     except periods.PeriodInvalid:
         return "UTC"
 
 
-def _named(name: str | None, tz: ZoneInfo) -> Period:
+def _named(name: str, tz: ZoneInfo) -> Period:
     if name == "all":
         return Period(None, None, tz)
-    first = hits.now().astimezone(tz).date() - timedelta(days=DAYS_BEFORE_TODAY[name or USUAL])
+    first = hits.now().astimezone(tz).date() - timedelta(days=DAYS_BEFORE_TODAY[name])
     return _of_days(first, None, tz)
 
 
 def _of_days(first: date | None, last: date | None, tz: ZoneInfo) -> Period:
-    start, end = first, last and last + timedelta(days=1)
-    return Period(start and _midnight(start, tz), end and _midnight(end, tz), tz)
+    start = _midnight(first, tz) if first else None
+    return Period(start, _midnight(last + timedelta(days=1), tz) if last else None, tz)
 
 
 def _midnight(day: date, tz: ZoneInfo) -> datetime:

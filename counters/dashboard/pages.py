@@ -11,17 +11,25 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import patch_cache_control
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 from rest_framework.exceptions import ValidationError
 
 from counters.api.errors import unavailable
 from counters.dashboard.access import may_look
+from counters.dashboard.narrowing import Narrowing
 from counters.periods import PeriodInvalid
 from counters.stats import NotKept
 
 View = Callable[..., HttpResponseBase]
+
+#: The pages that each page leads to, and whether they take over what is narrowed to.
+PAGES = (
+    ("overview", gettext_lazy("Overview"), True),
+    ("paths", gettext_lazy("Paths"), True),
+    ("tree", gettext_lazy("Tree"), True),
+)
 
 
 def page(view: View) -> View:
@@ -31,10 +39,13 @@ def page(view: View) -> View:
     def looked_at(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_look(request):
             return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+        response: HttpResponseBase
         try:
             response = view(request, *args, **kwargs)
         except ValidationError as error:
-            response = refusal(request, 400, gettext("This address asks for something that there is not."), _named(error))
+            response = refusal(
+                request, 400, gettext("This address asks for something that there is not."), _named(error)
+            )
         except PeriodInvalid as error:
             response = refusal(request, 400, str(error))
         except NotKept as error:
@@ -49,11 +60,24 @@ def page(view: View) -> View:
     return require_http_methods(["GET", "HEAD", "POST"])(gzip_page(looked_at))
 
 
+def shown(
+    request: HttpRequest, name: str, context: dict[str, Any], narrowing: Narrowing | None = None, status: int = 200
+) -> HttpResponse:
+    """The page of this template, with what stands on each."""
+    links = {
+        page: narrowing.link(page, path=None, cursor=None) if narrowing and carries else reverse(page)
+        for page, _, carries in PAGES
+    }
+    pages = [{"name": title, "link": links[page], "chosen": page == name} for page, title, _ in PAGES]
+    shared = {"narrowing": narrowing, "links": links, "pages": pages}
+    return render(request, f"dashboard/{name}.html", {**shared, **context}, status=status)
+
+
 def refusal(
     request: HttpRequest, status: int, sentence: str, faults: list[tuple[str, str]] | None = None
 ) -> HttpResponse:
     """A page that says why there is no other; `faults` are names of parameters and what is wrong with each."""
-    return render(request, "dashboard/refusal.html", {"sentence": sentence, "faults": faults}, status=status)
+    return shown(request, "refusal", {"sentence": sentence, "faults": faults}, status=status)
 
 
 def _named(error: ValidationError) -> list[tuple[str, str]]:

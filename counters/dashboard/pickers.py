@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
@@ -66,12 +65,4 @@ def picker(narrowing: Narrowing, view: str, *parts: str) -> dict[str, Any]:
         "first": asked["first"].isoformat() if asked["first"] else "",
         "last": asked["last"].isoformat() if asked["last"] else "",
         "chips": panels.chips(narrowing, view, *parts),
-        "span": _span(narrowing),
     }
-
-
-def _span(narrowing: Narrowing) -> str:
-    """The days of the period."""
-    start, end = narrowing.question.period.start, narrowing.question.period.end
-    first = date_format(start.astimezone(narrowing.tz), "j M Y") if start else ""
-    return first

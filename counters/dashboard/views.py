@@ -1,25 +1,43 @@
 """The pages: ask the statistics, show."""
 
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
+from urllib.parse import quote
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import urlencode
 
 from counters import stats
 from counters.api import queries
 from counters.dashboard import panels
 from counters.dashboard.charts import chart
-from counters.dashboard.narrowing import Narrowing, PathQuery, RankingQuery, ValuesQuery, narrowing
-from counters.dashboard.pages import page
+from counters.dashboard.narrowing import (
+    EVERYTHING,
+    Narrowing,
+    PathQuery,
+    RankingQuery,
+    TreeQuery,
+    ValuesQuery,
+    narrowing,
+)
+from counters.dashboard.pages import page, shown
 from counters.dashboard.pickers import picker
 from counters.dashboard.shown import path_shown
+from counters.hits import COUNTED_PREFIX
 from counters.stats import Position
 
 #: The dimensions of the overview, in their order, and those of a page about one path.
 OVERVIEW = ("referrer", "country", "browser", "os", "consumer", "status")
 ALL = ("referrer", "country", "browser", "os", "device", "consumer", "status", "method", "route", "bot")
 ROWS = 10
+#: What a search may hold of a path as it was sent.
+_AS_SENT = "".join(map(chr, range(0x21, 0x7F)))
 LONG_ROWS = 100
 
 
@@ -38,7 +56,9 @@ def overview(request: HttpRequest) -> HttpResponse:
         chart=chart(found.series, narrowed.interval),
         paths=panels.of_paths(narrowed, found.paths, found.hits),
         panels=[panels.panel(narrowed, "overview", name, found.dimensions[name], found.hits) for name in OVERVIEW],
-        others=[(panels.TITLES[name], narrowed.link("values", name)) for name in queries.DIMENSIONS if name not in OVERVIEW],
+        others=[
+            (panels.TITLES[name], narrowed.link("values", name)) for name in queries.DIMENSIONS if name not in OVERVIEW
+        ],
         nothing_yet=not found.hits and not stats.page(stats.Question(), 1),
         example=request.build_absolute_uri("/api/hello/world/"),
     )
@@ -50,35 +70,53 @@ def path(request: HttpRequest) -> HttpResponse:
     narrowed = narrowing(request, PathQuery)
     asked = narrowed.question.path
     report = stats.path_report(narrowed.question, narrowed.interval)
-    below = list(stats.tree(stats.Question(prefix=asked if asked.endswith("/") else f"{asked}/"), 1, ROWS + 1))
-    children = [node for node in below if node.path != asked][:ROWS]
+    parent = asked if asked.endswith("/") else f"{asked}/"
+    # The parent itself is among them where it has hits.
+    nodes = [node for node in stats.tree(stats.Question(prefix=parent), 1, ROWS + 1) if node.path != parent]
     return _shown(
         request,
         "path",
         narrowed,
+        **_trail(narrowed, asked),
         path=asked,
-        title=path_shown(asked),
         report=report,
         place=stats.place(asked),
         chart=chart(report.series, narrowed.interval),
         panels=[panels.panel(narrowed, "path", name, report.dimensions[name], report.hits) for name in ALL],
-        children=panels.of_nodes(narrowed, children),
-        crumbs=_crumbs(narrowed, asked),
+        children=panels.of_nodes(narrowed, nodes[:ROWS]),
+        below=narrowed.link("tree", path=None, prefix=parent),
+        badge_path=f"/badge{asked}.svg",
         badge=request.build_absolute_uri(f"/badge{asked}.svg"),
+        snippet=_snippet(request, asked),
+        json=narrowed.export(reverse("stats-path"), interval=narrowed.interval),
     )
 
 
 @page
 def paths(request: HttpRequest) -> HttpResponse:
-    """The paths, most requested first."""
+    """The paths, most requested first; or those that contain what is searched for."""
+    search = request.GET.get("search", "").strip()
+    if search:
+        return _found(request, search)
     narrowed = narrowing(request, RankingQuery)
     rows = stats.page(narrowed.question, LONG_ROWS, narrowed.asked["cursor"])
-    following = None
-    if len(rows) == LONG_ROWS:
-        last, hits = rows[-1]
-        cursor = queries.PositionField().to_representation(Position(hits, last))
-        following = narrowed.link("paths", cursor=cursor)
-    return _shown(request, "paths", narrowed, lines=panels.of_paths(narrowed, rows, None), following=following)
+    return _shown(
+        request,
+        "paths",
+        narrowed,
+        lines=panels.of_paths(narrowed, rows, None),
+        following=_following(narrowed, [Position(hits, path) for path, hits in rows], "paths"),
+        exports=_exports(narrowed, reverse("stats")),
+    )
+
+
+def _found(request: HttpRequest, search: str) -> HttpResponse:
+    """The paths that contain a text, as it is read or as it is sent; those that begin with it if it begins with a slash."""
+    sent = quote(search, safe=_AS_SENT)
+    if sent.startswith("/"):
+        return redirect(f"{reverse('paths')}?{urlencode({'prefix': sent, 'period': 'all'})}")
+    rows = stats.search(sent, LONG_ROWS)
+    return shown(request, "paths", {"search": search, "lines": panels.of_paths(EVERYTHING, rows, None)})
 
 
 @page
@@ -88,10 +126,6 @@ def values(request: HttpRequest, dimension: str) -> HttpResponse:
         raise Http404
     narrowed = narrowing(request, ValuesQuery)
     rows = list(stats.by(narrowed.question, dimension, LONG_ROWS, narrowed.asked["cursor"]))
-    following = None
-    if len(rows) == LONG_ROWS:
-        cursor = queries.ValuePositionField().to_representation(Position(rows[-1].hits, rows[-1].value))
-        following = narrowed.link("values", dimension, cursor=cursor)
     home = "path" if narrowed.question.path else "overview"
     return _shown(
         request,
@@ -99,43 +133,66 @@ def values(request: HttpRequest, dimension: str) -> HttpResponse:
         narrowed,
         dimension,
         title=panels.TITLES[dimension],
-        name=panels.NAMES[dimension],
+        dimension=dimension,
+        what=panels.NAMES[dimension],
         lines=panels.of_values(narrowed, home, dimension, rows, None),
-        following=following,
+        following=_following(narrowed, [Position(row.hits, row.value) for row in rows], "values", dimension),
+        exports=_exports(narrowed, reverse("stats-by", args=[dimension])),
     )
 
 
 @page
 def tree(request: HttpRequest) -> HttpResponse:
     """The children of a path, with the totals of all that is below them."""
-    narrowed = narrowing(request)
+    narrowed = narrowing(request, TreeQuery)
     prefix = narrowed.question.prefix or "/"
-    nodes = list(stats.tree(narrowed.question, 1, LONG_ROWS))
+    question = replace(narrowed.question, prefix=prefix)
+    nodes = list(stats.tree(question, 1, LONG_ROWS, narrowed.asked["cursor"]))
     return _shown(
         request,
         "tree",
         narrowed,
-        title=path_shown(prefix),
-        crumbs=_crumbs(narrowed, prefix),
+        **_trail(narrowed, prefix),
         lines=panels.of_nodes(narrowed, nodes),
-        hits=sum(node.hits for node in nodes),
+        following=_following(narrowed, [Position(node.hits, node.path) for node in nodes], "tree"),
+        exports=_exports(narrowed, reverse("stats-tree")),
     )
 
 
 def _shown(request: HttpRequest, name: str, narrowed: Narrowing, *parts: str, **context: Any) -> HttpResponse:
     """The page of this name, with what it is narrowed to and how to narrow it otherwise."""
-    shared = {"narrowing": narrowed, "picker": picker(narrowed, name, *parts), "view": name}
-    return render(request, f"dashboard/{name}.html", {**shared, **context})
+    return shown(request, name, {"picker": picker(narrowed, name, *parts), **context}, narrowed)
 
 
-def _crumbs(narrowed: Narrowing, path: str) -> list[tuple[str, str]]:
-    """The parents of a path in the tree, and where each is shown."""
-    segments = path[: path.rstrip("/").rfind("/") + 1].split("/")[:-1]
-    parents = accumulate(f"{segment}/" for segment in segments)
-    return [
-        (path_shown(f"{segment}/"), narrowed.link("tree", path=None, cursor=None, prefix=parent))
-        for segment, parent in zip(segments, parents, strict=True)
+def _following(narrowed: Narrowing, rows: Sequence[Position], view: str, *parts: str) -> str | None:
+    """The address of the page that follows one with these rows; None when there are no more."""
+    if len(rows) < LONG_ROWS:
+        return None
+    return narrowed.link(view, *parts, cursor=queries.PositionField().to_representation(rows[-1]))
+
+
+def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
+    """A path's parents in the tree, each with its address, and its last segment."""
+    segments = [f"{segment}/" for segment in path.split("/")]
+    segments[-1] = segments[-1][:-1]
+    if not segments[-1]:
+        segments.pop()
+    crumbs = [
+        (path_shown(segment), narrowed.link("tree", path=None, cursor=None, prefix=parent))
+        for segment, parent in zip(segments[:-1], accumulate(segments), strict=False)
     ]
+    return {"title": path_shown(path), "crumbs": crumbs, "last": path_shown(segments[-1])}
+
+
+def _snippet(request: HttpRequest, path: str) -> str:
+    """What a shell sends to count the path once: by itself if it is one that counts, else reported."""
+    if path.startswith(COUNTED_PREFIX):
+        return f"curl {shlex.quote(request.build_absolute_uri(path))}"
+    return f"curl {request.build_absolute_uri(reverse('hits'))} --json {shlex.quote(json.dumps([{'path': path}]))}"
+
+
+def _exports(narrowed: Narrowing, address: str) -> dict[str, str]:
+    return {form: narrowed.export(address, format=form) for form in ("csv", "json")}
 
 
 def _changes(found: stats.Overview) -> dict[str, Any] | None:
