@@ -12,8 +12,6 @@ from counters.stats import Point
 #: Of the space that one interval has, in which its bar stands.
 _GAP = 0.12
 HEIGHT = 100
-#: Where the template puts the bars: so many pixels from the top, so many high.
-TOP, PIXELS = 20, 150
 MOST_TICKS = 6
 #: Django's date formats, for the axis and for the table.
 _SHORT = {"hour": "H:i", "day": "j M", "week": "j M", "month": "M Y"}
@@ -27,13 +25,6 @@ class Tick(NamedTuple):
     label: str
 
 
-class Mark(NamedTuple):
-    """A number that a height stands for, at so many pixels from the top."""
-
-    y: float
-    label: str
-
-
 class Bar(NamedTuple):
     """What the table behind the chart says of an interval."""
 
@@ -43,12 +34,15 @@ class Bar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Bars for hits, and within them those for visitors: the outlines of SVG paths, `width` units wide, HEIGHT high."""
+    """Bars for hits, and within them those for visitors: the outlines of SVG paths, `width` units wide, HEIGHT high.
+
+    That height stands for `top` hits; `ticks` are the labels below, `bars` the figures.
+    """
 
     width: int
     hits: str
     visitors: str
-    scale: list[Mark]
+    top: int
     ticks: list[Tick]
     bars: list[Bar]
     highest: Bar
@@ -64,7 +58,7 @@ def chart(series: Sequence[Point], interval: str) -> Chart | None:
         width=len(series),
         hits=_outline([point.hits / top for point in series]),
         visitors=_outline([point.visitors / top for point in series]),
-        scale=[Mark(TOP + PIXELS * (1 - part / 2), f"{top * part // 2:,}") for part in (1, 2) if top * part % 2 == 0],
+        top=top,
         ticks=_ticks([point.at for point in series], _SHORT[interval]),
         bars=bars,
         highest=max(bars, key=lambda bar: bar.hits),
