@@ -1,0 +1,19 @@
+"""Who may look at the pages: as the statistics, everybody where HITCOUNTER_OPEN is on, else staff."""
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import close_old_connections
+from django.http import HttpRequest
+
+
+async def may_look(request: HttpRequest) -> bool:
+    """Whether the service is open, or the one who asks is logged in as staff; only the latter needs the database."""
+    return settings.HITCOUNTER_OPEN or await sync_to_async(_is_staff)(request)
+
+
+def _is_staff(request: HttpRequest) -> bool:
+    try:
+        return bool(request.user.is_staff)
+    finally:
+        # Django would keep it until the answer is at its end, which with a stream may be hours.
+        close_old_connections()
