@@ -300,7 +300,8 @@ class LoadTestRunAdmin(ReadOnly, LoadTestModelAdmin):
     sortable_by = ("started", "requested")
     readonly_fields = (
         *("started", "url", "requested", "concurrency", "seed"),
-        *("succeeded", "failed", "errors", "counted", "seconds", "per_second", "latency", "paths"),
+        *("ended", "succeeded", "failed", "errors", "failure", "counted", "seconds", "per_second", "latency"),
+        *("histogram", "paths"),
     )
     fieldsets = (
         ("What was asked", {"fields": readonly_fields[:5]}),
@@ -355,6 +356,11 @@ class LoadTestRunAdmin(ReadOnly, LoadTestModelAdmin):
     def latency(self, run: LoadTestRun) -> str:
         measured = _report(run).get("latency_ms") or {}
         return _table(("percentile", "ms"), [(name, measured[name]) for name in PERCENTILES if name in measured])
+
+    @admin.display(description="answers, by latency (ms)")
+    def histogram(self, run: LoadTestRun) -> str:
+        rows = _report(run).get("histogram") or []
+        return _table(("at most", "answers"), [(f"{row['ms']:,}", f"{row['count']:,}") for row in rows])
 
     @admin.display(description="acknowledged, by path")
     def paths(self, run: LoadTestRun) -> str:

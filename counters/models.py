@@ -412,7 +412,10 @@ class LoadTestRun(models.Model):
     requested = models.PositiveIntegerField()
     concurrency = models.PositiveIntegerField()
     seed = models.TextField(blank=True)
+    # With defaults in the database, so that workers of the version before can write on while they are replaced.
+    ended = models.PositiveIntegerField(default=0, db_default=0, help_text="requests, answered or not, so far")
     report = models.JSONField(null=True, help_text="empty while the test runs, or when it was cut short")
+    failure = models.TextField(blank=True, default="", db_default="", help_text="what went wrong, if that is known")
 
     class Meta:
         ordering = ["-started"]

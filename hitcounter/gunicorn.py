@@ -55,7 +55,18 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Leave Ctrl-C, which the terminal sends to every process, to the master; keep the collector out of the way."""
+    """Leave Ctrl-C, which the terminal sends to every process, to the master; keep the collector out of the way.
+
+    And have a stop end the live page's streams, which end by themselves as little as the server ends them: it would
+    wait for its whole grace time before the application heard of it.
+    """
+    from counters.dashboard.events import feed
+
+    def stop() -> None:
+        worker.handle_exit_signal()
+        feed.close()
+
+    worker.loop.add_signal_handler(signal.SIGTERM, stop)
     worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
     worker.loop.remove_signal_handler(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

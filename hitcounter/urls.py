@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
+    path("", include("counters.dashboard.urls")),
     path("", include("counters.api.urls")),
     path("", include("counters.dashboard.urls")),
     path("admin/", admin.site.urls),

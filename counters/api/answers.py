@@ -91,6 +91,13 @@ class Latency(serializers.Serializer[Any]):
     max = serializers.FloatField(allow_null=True)
 
 
+class LatencyClass(serializers.Serializer[Any]):
+    """How many answers took at most `ms` milliseconds, and longer than the class before."""
+
+    ms = serializers.FloatField(help_text="0.5, 1, 2, 5, 10 and so on, 60,000 at most")
+    count = serializers.IntegerField(min_value=0)
+
+
 class LoadTestReport(serializers.Serializer[Any]):
     """What came back, and what the statistics gained by it."""
 
@@ -103,6 +110,7 @@ class LoadTestReport(serializers.Serializer[Any]):
     seconds = serializers.FloatField()
     requests_per_second = serializers.FloatField()
     latency_ms = Latency()
+    histogram = LatencyClass(many=True)
     unique_paths = serializers.IntegerField(min_value=0)
     paths = Row(many=True)
     counted = serializers.IntegerField(allow_null=True, help_text="null if the statistics could not be read again")

@@ -1,8 +1,8 @@
-"""The pages of the dashboard."""
+"""The pages, and what they are fed with."""
 
 from django.urls import path
 
-from counters.dashboard import views
+from counters.dashboard import events, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -10,4 +10,5 @@ urlpatterns = [
     path("paths/", views.paths, name="paths"),
     path("tree/", views.tree, name="tree"),
     path("by/<str:dimension>/", views.values, name="values"),
+    path("live/events/", events.events, name="live-events"),
 ]

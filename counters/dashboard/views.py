@@ -111,7 +111,7 @@ def paths(request: HttpRequest) -> HttpResponse:
 
 
 def _found(request: HttpRequest, search: str) -> HttpResponse:
-    """The paths that contain a text, as it is read or as it is sent; those that begin with it if it begins with a slash."""
+    """The paths that contain a text, as it is read or as it is sent; that begin with it, if it begins with a slash."""
     sent = quote(search, safe=_AS_SENT)
     if sent.startswith("/"):
         return redirect(f"{reverse('paths')}?{urlencode({'prefix': sent, 'period': 'all'})}")

@@ -185,6 +185,57 @@ def test_a_worker_that_is_killed_leaves_no_generator_behind(service):
     wait_until(lambda: post(service, 1).status_code == 200)
 
 
+# Begun, and left to itself
+
+BEGIN = """
+import sys, time
+from counters import loadtest
+from counters.api.permissions import SERVICE_HEADER, service_token
+plan = loadtest.Plan(sys.argv[1], requests={requests})
+loadtest.begin(plan, headers=lambda: {{SERVICE_HEADER: service_token()}})
+print("begun", flush=True)
+sys.stdin.readline()
+"""
+SETUP = "import django; django.setup()"
+
+
+@contextmanager
+def beginner(service: Service) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """A process that has begun a load test and waits for a line to end, and the generator that it started."""
+    environment = {
+        **service.environment,
+        "DATABASE_URL": PrivatePostgres(service.data_dir / "postgres").url,
+        "DJANGO_SETTINGS_MODULE": "hitcounter.settings",
+    }
+    line = [sys.executable, "-c", SETUP + BEGIN.format(requests=ENDLESS), service.url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, cwd=PROJECT, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as begun:
+        assert begun.stdout and begun.stdout.readline() == "begun\n"
+        wait_until(psutil.Process(begun.pid).children)
+        [generator] = psutil.Process(begun.pid).children()
+        wait_until(lambda: kept(service)[-1].ended > 0)
+        yield begun, generator
+        psutil.wait_procs([generator], timeout=WAIT_SECONDS)
+        assert not generator.is_running() or generator.status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: post(service, 1).status_code == 200)
+    assert kept(service)[-2].report is None and kept(service)[-2].ended > 0
+
+
+def test_a_process_that_ends_is_not_held_up_by_the_test_it_began_and_takes_the_generator_along(service):
+    with beginner(service) as (process, _):
+        asked = time.monotonic()
+        _, err = process.communicate("\n", timeout=WAIT_SECONDS)
+        assert (process.returncode, err) == (0, "")
+        assert time.monotonic() - asked < 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_killed_takes_the_generator_of_the_test_it_began_along(service, number):
+    with beginner(service) as (process, _):
+        process.send_signal(number)
+        assert process.wait(timeout=3) == -number
+
+
 # The command
 
 

@@ -2,8 +2,10 @@
 
 import json
 import threading
+import time
 from collections import Counter as Tally
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -18,8 +20,8 @@ from counters.models import LoadTestRun
 from tests.service import free_port
 
 FIELDS = {
-    "requested", "succeeded", "failed", "errors", "seconds", "requests_per_second", "latency_ms", "unique_paths",
-    "paths", "counted",
+    "requested", "succeeded", "failed", "errors", "seconds", "requests_per_second", "latency_ms", "histogram",
+    "unique_paths", "paths", "counted",
 }  # fmt: skip
 
 
@@ -131,13 +133,90 @@ def test_a_run_is_kept_with_its_report(url, capsys):
 
 
 def test_a_run_that_is_cut_short_is_kept_without_a_report(url):
-    def cut_short(plan):
+    def cut_short(plan, progress):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         loadtest.perform(Plan(url, requests=20), send=cut_short, headers=headers)
     assert LoadTestRun.objects.get().report is None
     assert_another_may_run()
+
+
+def test_a_run_that_is_cut_short_keeps_how_far_it_came(url):
+    def cut_short(plan, progress):
+        progress(3)
+        progress(4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loadtest.perform(Plan(url, requests=20), send=cut_short, headers=headers)
+    kept = LoadTestRun.objects.get()
+    assert (kept.report, kept.ended, kept.failure) == (None, 7, "")
+
+
+def test_how_far_a_run_is_can_be_seen_while_it_runs(url, monkeypatch):
+    monkeypatch.setattr(loadtest, "KEPT_SECONDS", 0.01)
+    seen = []
+
+    def send(plan, progress):
+        for _ in range(2):
+            progress(10)
+            seen.append(until(lambda: LoadTestRun.objects.get().ended, 10 * (len(seen) + 1)))
+        return loadtest.send(plan)
+
+    loadtest.perform(Plan(url, requests=20), send=send, headers=headers)
+    assert seen == [10, 20] and LoadTestRun.objects.get().ended == 20
+
+
+def test_the_command_keeps_how_many_have_ended(url, capsys):
+    run(capsys, url)
+    assert LoadTestRun.objects.get().ended == 20
+
+
+def test_progress_that_cannot_be_kept_ends_no_test(url, monkeypatch, caplog):
+    real, failures = loadtest._Kept._keep, []
+
+    def failing(kept, number):
+        if len(failures) < 2:
+            with monkeypatch.context() as gone:
+                gone.setattr(LoadTestRun.objects, "filter", unavailable)
+                failures.append(real(kept, number))
+                return failures[-1]
+        return real(kept, number)
+
+    def send(plan, progress):
+        progress(20)
+        until(lambda: len(failures), 2)
+        return loadtest.send(plan)
+
+    monkeypatch.setattr(loadtest, "KEPT_SECONDS", 0.01)
+    monkeypatch.setattr(loadtest._Kept, "_keep", failing)
+    loadtest.perform(Plan(url, requests=20), send=send, headers=headers)
+    assert failures == [0, 0] and LoadTestRun.objects.get().ended == 20
+    assert "cannot be kept: the server is gone" in caplog.text
+
+
+def unavailable(**conditions):
+    raise OperationalError("the server is gone")
+
+
+def until(look, wanted):
+    """What is looked at, once it is as wanted."""
+    deadline = time.monotonic() + 30
+    while (found := look()) != wanted:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found
+
+
+def test_what_went_wrong_is_kept_with_the_run(url):
+    def failing(plan, progress):
+        raise LoadTestError("The load generator failed.")
+
+    with pytest.raises(LoadTestError):
+        loadtest.perform(Plan(url, requests=20), send=failing, headers=headers)
+    kept = LoadTestRun.objects.get()
+    assert (kept.report, kept.failure) == (None, "The load generator failed.")
 
 
 def test_a_run_that_cannot_begin_is_not_kept(url):
@@ -152,8 +231,9 @@ def test_a_run_after_which_the_statistics_cannot_be_read_is_kept_with_what_was_s
     opening = iter([headers(), {SERVICE_HEADER: "expired"}])
     with pytest.raises(LoadTestError, match="status 401"):
         loadtest.perform(Plan(url, requests=20), send=loadtest.send, headers=lambda: next(opening))
-    report = LoadTestRun.objects.get().report
-    assert (report["succeeded"], report["counted"]) == (20, None)
+    kept = LoadTestRun.objects.get()
+    assert (kept.report["succeeded"], kept.report["counted"]) == (20, None)
+    assert "status 401" in kept.failure
     assert_another_may_run()
 
 
@@ -170,7 +250,7 @@ def test_another_load_test_that_runs_is_a_refusal(url):
 def test_while_one_runs_no_other_can(url):
     refused = []
 
-    def another(plan):
+    def another(plan, progress):
         def attempt():
             with pytest.raises(LoadTestBusy):
                 loadtest.perform(plan, send=loadtest.send, headers=headers)
@@ -185,6 +265,104 @@ def test_while_one_runs_no_other_can(url):
     loadtest.perform(Plan(url, requests=1), send=another, headers=headers)
     assert refused == [True]
     assert_another_may_run()
+
+
+# Which runs now
+
+
+def test_none_runs_before_and_after_one(url):
+    assert loadtest.running() is None
+    loadtest.perform(Plan(url, requests=1), send=loadtest.send, headers=headers)
+    assert loadtest.running() is None
+
+
+def test_the_one_that_runs_is_seen_by_others(url):
+    def send(plan, progress):
+        with ThreadPoolExecutor(1) as threads:
+            seen.append(threads.submit(running_elsewhere).result())
+        return loadtest.send(plan)
+
+    seen: list[LoadTestRun | None] = []
+    performed = loadtest.perform(Plan(url, requests=1), send=send, headers=headers)
+    assert seen == [performed]
+
+
+def running_elsewhere() -> LoadTestRun | None:
+    """As another session sees it."""
+    try:
+        return loadtest.running()
+    finally:
+        connections.close_all()
+
+
+def test_one_that_was_cut_short_does_not_run_though_another_is_about_to_begin(url):
+    LoadTestRun.objects.create(url=url, requested=1, concurrency=1)
+    with another_running():
+        assert loadtest.running() is None
+
+
+def test_one_that_was_cut_short_does_not_run_though_another_does(url):
+    def send(plan, progress):
+        LoadTestRun.objects.create(url=url, requested=2, concurrency=1)
+        seen.append(loadtest.running())
+        return loadtest.send(plan)
+
+    seen: list[LoadTestRun | None] = []
+    performed = loadtest.perform(Plan(url, requests=1), send=send, headers=headers)
+    assert seen == [performed]
+
+
+# In a thread
+
+
+def test_a_test_that_is_begun_goes_on_by_itself(url):
+    begun = loadtest.begin(Plan(url, requests=20, concurrency=2), headers=headers)
+    assert LoadTestRun.objects.get() == begun
+    until(lambda: (LoadTestRun.objects.get().report or {}).get("counted"), 20)
+    assert LoadTestRun.objects.get().ended == 20
+    until(lambda: lock_is_free(), True)
+
+
+def lock_is_free() -> bool:
+    try:
+        assert_another_may_run()
+    except AssertionError:
+        return False
+    return True
+
+
+def test_a_test_is_not_begun_while_another_runs(url):
+    with another_running(), pytest.raises(LoadTestBusy):
+        loadtest.begin(Plan(url, requests=20), headers=headers)
+    assert not LoadTestRun.objects.exists()
+
+
+def test_a_test_that_cannot_begin_says_why(url):
+    with pytest.raises(LoadTestError, match="status 404"):
+        loadtest.begin(Plan(f"{url}/nowhere", requests=20), headers=headers)
+    assert not LoadTestRun.objects.exists()
+    assert_another_may_run()
+
+
+def test_what_goes_wrong_with_a_begun_test_is_logged_in_a_sentence_and_kept(url, monkeypatch, caplog):
+    def failing(plan, progress):
+        raise LoadTestError("The load generator failed.")
+
+    monkeypatch.setattr(loadtest, "_send_from_thread", failing)
+    loadtest.begin(Plan(url, requests=20), headers=headers)
+    until(lambda: LoadTestRun.objects.get().failure, "The load generator failed.")
+    until(lambda: lock_is_free(), True)
+    assert "The load test came to no good end: The load generator failed." in caplog.messages
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_before_it_begins_leaves_nobody_waiting(url, monkeypatch):
+    def broken(*args, **options):
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(loadtest, "perform", broken)
+    with pytest.raises(CancelledError):
+        loadtest.begin(Plan(url, requests=20), headers=headers)
 
 
 # What it refuses

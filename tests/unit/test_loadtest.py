@@ -1,5 +1,6 @@
 """The load generator, against small servers of the tests' own; no database."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice, pairwise
+from itertools import accumulate, count, islice, pairwise
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,41 @@ def test_of_100_latencies_the_99th_percentile_is_the_last_but_one():
     assert loadtest._percentiles([n / 1000 for n in range(1, 101)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 
+@given(st.lists(st.floats(0, 61), min_size=1, max_size=300))
+def test_every_latency_is_in_the_first_class_whose_bound_it_does_not_exceed(latencies):
+    classes = loadtest._histogram(latencies)
+    assert sum(one["count"] for one in classes) == len(latencies)
+    for bound, up_to_it in zip(*accumulated(classes), strict=True):
+        longest = 61 if bound == 60_000 else bound / 1000
+        assert up_to_it == sum(latency * 1000 <= longest * 1000 for latency in latencies)
+
+
+def accumulated(classes: list[dict[str, float]]) -> tuple[list[float], list[float]]:
+    return [one["ms"] for one in classes], list(accumulate(one["count"] for one in classes))
+
+
+@given(st.lists(st.floats(0, 61), min_size=1, max_size=5))
+def test_classes_begin_and_end_with_one_that_is_not_empty_and_leave_none_out_between(latencies):
+    classes = loadtest._histogram(latencies)
+    assert classes[0]["count"] and classes[-1]["count"]
+    bounds = [one["ms"] for one in classes]
+    first = loadtest.BOUNDS_MS.index(bounds[0])
+    assert bounds == list(loadtest.BOUNDS_MS[first : first + len(bounds)])
+
+
+def test_the_bounds_of_the_classes_go_1_2_5_from_half_a_millisecond_to_a_minute():
+    bounds = loadtest.BOUNDS_MS
+    assert bounds[:6] == (0.5, 1, 2, 5, 10, 20) and bounds[-3:] == (20_000, 50_000, 60_000)
+    assert bounds[-1] == loadtest.ANSWER_SECONDS * 1000
+
+
+def test_the_classes_are_those_of_what_was_answered():
+    statuses = iter([200, 503] * 10)
+    with serving(lambda asked: asked.answer(next(statuses))) as server:
+        report = send(Plan(server.url, requests=20, concurrency=1))
+    assert sum(one["count"] for one in report["histogram"]) == report["succeeded"] == 10
+
+
 def test_the_report_says_what_was_sent_and_what_was_acknowledged():
     with serving(acknowledge) as server:
         plan = Plan(server.url, requests=50, concurrency=5, seed="a")
@@ -158,8 +194,8 @@ def test_the_rate_is_that_of_the_acknowledged_requests():
 def test_progress_is_told_for_every_request_answered_or_not():
     statuses, told = iter([200, 503] * 10), []
     with serving(lambda asked: asked.answer(next(statuses))) as server:
-        send(Plan(server.url, requests=20, concurrency=1), progress=lambda: told.append(1))
-    assert len(told) == 20
+        send(Plan(server.url, requests=20, concurrency=1), progress=told.append)
+    assert told == [1] * 20
 
 
 # How it is sent
@@ -235,6 +271,7 @@ def test_a_refused_connection_is_an_error_under_its_name():
 def test_where_nothing_was_answered_there_is_no_latency():
     report = send(Plan(f"http://127.0.0.1:{free_port()}", requests=1))
     assert report["latency_ms"] == {"p50": None, "p95": None, "p99": None, "max": None}
+    assert report["histogram"] == []
     assert (report["requests_per_second"], report["paths"], report["unique_paths"]) == (0, [], 0)
 
 
@@ -266,6 +303,42 @@ def test_a_process_of_its_own_reports_the_same():
         here, apart = send(plan), send_apart(plan)
     assert here.keys() == apart.keys()
     assert here["paths"] == apart["paths"]
+
+
+def test_a_process_of_its_own_tells_how_far_it_is_while_it_sends():
+    told, go_on = [], threading.Event()
+
+    def respond(asked: Asked) -> None:
+        if next(answered) >= 10:
+            go_on.wait(30)
+        acknowledge(asked)
+
+    def progress(more: int) -> None:
+        told.append(more)
+        if sum(told) == 10:
+            go_on.set()
+
+    answered = count()
+    with serving(respond) as server:
+        begun = time.monotonic()
+        send_apart(Plan(server.url, requests=20, concurrency=1), progress)
+        assert time.monotonic() - begun < 25, "it was told at the end only"
+    assert sum(told) == 20
+
+
+def test_a_process_that_is_killed_while_it_tells_is_an_error_too():
+    async def printed() -> asyncio.StreamReader:
+        reader = asyncio.StreamReader()
+        reader.feed_data(b'{"ended": 3}\n{"requested": 5, "succ')
+        reader.feed_eof()
+        return reader
+
+    async def read() -> loadtest.Report | None:
+        return await loadtest._report(await printed(), told.append)
+
+    told: list[int] = []
+    assert asyncio.run(read()) is None
+    assert told == [3]
 
 
 def test_a_process_that_fails_is_an_error_with_its_status():

@@ -95,10 +95,15 @@ def _performed(plan: loadtest.Plan) -> Any:
         raise CommandError("The load test was interrupted; what it sent is counted.", returncode=INTERRUPTED) from None
 
 
-def _send_with_bar(plan: loadtest.Plan) -> loadtest.Report:
+def _send_with_bar(plan: loadtest.Plan, progress: loadtest.Progress) -> loadtest.Report:
     """Send, with a progress bar where standard error is a terminal (tqdm's own rule for disable=None)."""
     with tqdm(total=plan.requests, unit=" requests", disable=None, leave=False) as bar:
-        return loadtest.send(plan, progress=bar.update)
+
+        def told(ended: int) -> None:
+            progress(ended)
+            bar.update(ended)
+
+        return loadtest.send(plan, progress=told)
 
 
 def _summary(report: loadtest.Report, seed: str) -> str:

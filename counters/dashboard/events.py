@@ -1,0 +1,46 @@
+"""What happens now, second by second, as server-sent events (https://html.spec.whatwg.org/#server-sent-events)."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+
+from counters.api.errors import detail
+from counters.dashboard.access import amay_look
+from counters.live import Feed
+
+#: A browser whose stream ends comes again after this time.
+RETRY_MS = 2_000
+#: A stream ends then, and whether its reader may still look is asked again when it is opened anew.
+LONGEST_SECONDS = 900
+
+#: This process's; it is closed when the service is told to stop, since the server first waits for open streams to end.
+feed = Feed()
+
+
+async def events(request: HttpRequest) -> HttpResponseBase:
+    """The events of counters.live.Feed, each a JSON object; a comment where nothing has happened for a while.
+
+    Without ASGI, it is answered 501: a stream would take a whole thread or process, and never end.
+    """
+    if request.method != "GET":
+        return detail(405, f"{request.method} is not answered, GET is.", {"Allow": "GET"})
+    if not await amay_look(request):
+        return detail(403, "This is for staff: log in, or see HITCOUNTER_OPEN.")
+    if not isinstance(request, ASGIRequest):
+        return detail(501, "Events need an ASGI server, such as `manage.py serve` starts.")
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingHttpResponse(_stream(), content_type="text/event-stream", headers=headers)
+
+
+async def _stream() -> AsyncIterator[bytes]:
+    end = time.monotonic() + LONGEST_SECONDS
+    yield b"retry: %d\n\n" % RETRY_MS
+    async with aclosing(feed.listen()) as told:
+        async for event in told:
+            yield b": still here\n\n" if event is None else b"data: %s\n\n" % json.dumps(event).encode()
+            if time.monotonic() > end:
+                return
