@@ -252,7 +252,11 @@ class DailyHits(models.Model):
 
     class Meta:
         verbose_name_plural = "daily hits"
-        indexes = [BrinIndex("day", name="dailyhits_day", pages_per_range=32)]
+        indexes = [
+            BrinIndex("day", name="dailyhits_day", pages_per_range=32),
+            # Without the path, so that its many equal entries are kept as one (docs/adr/0011-leaders.md).
+            models.Index("day", "part", F("hits").desc(), name="dailyhits_leaders"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hits} on {self.day}"

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet, Value
 from psycopg import sql
 
-from counters import days, hits, tallies
+from counters import days, hits, leaders, tallies
 from counters.bounds import TookTooLong, bounded_read
 from counters.dimensions import NAMES
 from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
@@ -138,7 +138,7 @@ def ranking(question: Question) -> Iterator[Row]:
         yield from counters_ranked(question.prefix).iterator(chunk_size=ROWS_AT_ONCE)
         return
     with _snapshot():
-        yield from _streamed(_ranked(question))
+        yield from _streamed(_ranked(_scope(question)))
 
 
 def page(question: Question, limit: int, after: Position | None = None) -> list[Row]:
@@ -146,7 +146,8 @@ def page(question: Question, limit: int, after: Position | None = None) -> list[
     if question.always and not question.path:
         return _page_of_counters(limit, question.prefix, after)
     with _snapshot():
-        return _rows(_ranked(question, limit, after))
+        scope = _scope(question)
+        return _leaders(scope, limit) if after is None else _rows(_ranked(scope, limit, after))
 
 
 def total(question: Question) -> Total:
@@ -214,7 +215,7 @@ def overview(
             visitors,
             _figures_if_kept(before) if before else None,
             points,
-            _rows(_ranked(question, top)),
+            _leaders(scope, top),
             {name: _shares(scope, name, top) for name in names},
         )
 
@@ -273,8 +274,29 @@ def _page_of_counters(limit: int, prefix: str, after: Position | None) -> list[R
     return rows
 
 
-def _ranked(question: Question, limit: int | None = None, after: Position | None = None) -> sql.Composable:
-    return _part_of(_paths_and_hits(_scope(question)), "path", limit, after)
+def _ranked(scope: Scope, limit: int | None = None, after: Position | None = None) -> sql.Composable:
+    return _part_of(_paths_and_hits(scope), "path", limit, after)
+
+
+def _leaders(scope: Scope, limit: int) -> list[Row]:
+    """The first rows of the ranking. How deep the lists must be read is known once some of it has been."""
+    if scope.question.always and not scope.question.path:
+        return _page_of_counters(limit, scope.question.prefix, None)
+    lists = leaders.lists(scope) if limit <= leaders.MOST else None
+    if lists is None:
+        return _rows(_ranked(scope, limit))
+    first = _best(scope, lists, limit, leaders.first_depth(limit))
+    if first.settles(limit):
+        return first.rows
+    for depth in leaders.deeper(leaders.first_depth(limit), lists):
+        [(unread,)] = _rows(leaders.unread(lists, depth))
+        if first._replace(of_days=unread).settles(limit):
+            return _best(scope, lists, limit, depth).rows
+    return _rows(_ranked(scope, limit))
+
+
+def _best(scope: Scope, lists: leaders.Lists, limit: int, depth: int) -> leaders.Found:
+    return leaders.found(_rows(leaders.best(scope, lists, limit, depth)))
 
 
 def _paths_and_hits(scope: Scope) -> sql.Composable:

@@ -14,7 +14,7 @@ from psycopg import sql
 from counters.dimensions import NAMES, REFERRER_URL
 from counters.hits import counter_id
 from counters.questions import Question
-from counters.sources import Kind, Source, Span, There, spans
+from counters.sources import Kind, Source, Span, Spans, There, spans
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -72,18 +72,28 @@ def tally(scope: Scope, dimension: str = "", bounds: Sequence[datetime] = ()) ->
 
 def counts(scope: Scope) -> sql.Composable:
     """A relation (counter_id, hits) of the paths that have any. Raises NotKept."""
+    return counts_of(scope, parts_of_counts(scope))
+
+
+def parts_of_counts(scope: Scope) -> Spans:
+    """Where to read the hits by path. Raises NotKept."""
     filters = scope.question.filters
     kind = Kind.OTHER if filters.keys() - {"bot"} else Kind.PATH if filters else Kind.COUNTS
-    parts = spans(scope.there, kind, scope.start, scope.end)
+    return spans(scope.there, kind, scope.start, scope.end)
+
+
+def counts_of(scope: Scope, parts: Spans) -> sql.Composable:
+    """The relation `counts` of these parts alone."""
+    filters = scope.question.filters
     relations = [
         sql.SQL("SELECT counter_id, {} AS hits FROM {} WHERE {} AND {}").format(
             hits, table, where, _of_paths(scope, sql.SQL("counter_id"))
         )
         for hits, table, where in (
             (
-                _HITS_OF_DAYS[filters.get("bot")],
+                HITS_OF_DAYS[filters.get("bot")],
                 sql.SQL("counters_dailyhits"),
-                _on_days(sql.SQL("day"), parts[Source.DAYS]),
+                on_days(sql.SQL("day"), parts[Source.DAYS]),
             ),
             (sql.SQL("hits"), sql.SQL("counters_hourlyhits"), _within(sql.SQL("hour"), parts[Source.HOURS])),
         )
@@ -96,7 +106,8 @@ def counts(scope: Scope) -> sql.Composable:
     ).format(_together(relations, "SELECT NULL::uuid AS counter_id, 0 AS hits WHERE false"))
 
 
-_HITS_OF_DAYS = {None: sql.SQL("hits"), "true": sql.SQL("bot_hits"), "false": sql.SQL("hits - bot_hits")}
+#: The hits of a row of DailyHits that are asked for, by the filter of bots.
+HITS_OF_DAYS = {None: sql.SQL("hits"), "true": sql.SQL("bot_hits"), "false": sql.SQL("hits - bot_hits")}
 
 
 def kind_of(question: Question, dimension: str = "") -> Kind:
@@ -186,7 +197,7 @@ def _days_of_path(scope: Scope, stored: str, where: list[Span]) -> sql.Composabl
         values=_VALUES_OF_DAYS.format(stored) if stored else _TOTALS_OF_DAYS,
         audiences=_AUDIENCES,
         id=counter_id(scope.question.path),
-        days=_on_days(sql.SQL("d.day"), where),
+        days=on_days(sql.SQL("d.day"), where),
     )
 
 
@@ -225,7 +236,7 @@ def of_one_path(scope: Scope) -> OfOnePath:
     parts = spans(scope.there, kind, scope.start, scope.end)
     days = sql.SQL(
         "SELECT hits, visitors, bot_hits, bot_visitors, dimensions FROM counters_dailyhits WHERE counter_id = {} AND {}"
-    ).format(counter_id(scope.question.path), _on_days(sql.SQL("day"), parts[Source.DAYS]))
+    ).format(counter_id(scope.question.path), on_days(sql.SQL("day"), parts[Source.DAYS]))
     hits = _values_of_hits(scope, parts[Source.HITS]) if parts[Source.HITS] else None
     return OfOnePath(days if parts[Source.DAYS] else None, hits)
 
@@ -260,7 +271,8 @@ def _within(time: sql.Composable, where: Sequence[tuple[datetime, datetime] | tu
     return sql.SQL("({})").format(sql.SQL(" OR ").join(spans)) if spans else NOTHING
 
 
-def _on_days(day: sql.Composable, where: list[Span]) -> sql.Composable:
+def on_days(day: sql.Composable, where: list[Span]) -> sql.Composable:
+    """The condition that a UTC day lies in one of the spans; NOTHING when there is none."""
     return _within(day, [(start.date(), end.date()) for start, end in where])
 
 

@@ -4,7 +4,6 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("counters.dashboard.urls")),
     path("", include("counters.api.urls")),
-    path("", include("counters.dashboard.urls")),
     path("admin/", admin.site.urls),
 ]
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("counters", "0009_imported_log")]
+    dependencies = [("counters", "0010_leaders")]
 
     operations = [
         migrations.AddField(
