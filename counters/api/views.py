@@ -48,7 +48,7 @@ class LoadTest(APIView):
 
     @LOAD_TEST
     def post(self, request: Request, requests: str) -> Response:
-        plan = loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=_checked_number(requests))
+        plan = loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=checked_number(requests))
         try:
             run = loadtest.perform(plan, send=loadtest.send_apart, headers=lambda: {SERVICE_HEADER: service_token()})
         except loadtest.LoadTestBusy as busy:
@@ -58,7 +58,8 @@ class LoadTest(APIView):
         return Response(run.report)
 
 
-def _checked_number(text: str) -> int:
+def checked_number(text: str) -> int:
+    """How many requests a load test is to send. Raises ValidationError."""
     most = settings.HITCOUNTER_MAX_LOADTEST
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
         raise ValidationError({"requests": [f"Must be a whole number from 1 to {most}."]})

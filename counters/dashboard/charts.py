@@ -1,6 +1,6 @@
 """A series drawn: what a template needs to write it as SVG. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from math import ceil, floor, log10
 from typing import NamedTuple
@@ -63,6 +63,20 @@ def chart(series: Sequence[Point], interval: str) -> Chart | None:
         bars=bars,
         highest=max(bars, key=lambda bar: bar.hits),
     )
+
+
+class Class(NamedTuple):
+    """Of a histogram: what took at most `most` ms, and more than the class before; its bar in % of the longest."""
+
+    most: str
+    count: int
+    bar: float
+
+
+def histogram(classes: Sequence[Mapping[str, float]]) -> list[Class]:
+    """The rows of a histogram of latencies, as a load test reports it."""
+    longest = max((one["count"] for one in classes), default=0)
+    return [Class(f"{one['ms']:,g}", int(one["count"]), round(100 * one["count"] / longest, 2)) for one in classes]
 
 
 def _ceiling(most: int) -> int:

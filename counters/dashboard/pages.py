@@ -1,7 +1,7 @@
 """What all pages share: who may look, what an error looks like, and what stands on each of them."""
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import require_http_methods
 from rest_framework.exceptions import ValidationError
 
 from counters.api.errors import unavailable
+from counters.bounds import TookTooLong
 from counters.dashboard.access import may_look
 from counters.dashboard.narrowing import Narrowing
 from counters.periods import PeriodInvalid
@@ -29,19 +29,28 @@ PAGES = (
     ("overview", gettext_lazy("Overview"), True),
     ("paths", gettext_lazy("Paths"), True),
     ("tree", gettext_lazy("Tree"), True),
+    ("live", gettext_lazy("Live"), False),
+    ("loadtests", gettext_lazy("Load tests"), False),
 )
 
 
-def page(view: View) -> View:
+def page(view: View | None = None, *, methods: Sequence[str] = ("GET", "HEAD")) -> Any:
     """A page of the dashboard: for those who may look, with its errors as pages that say what is wrong."""
+    if view is None:
+        return partial(page, methods=methods)
+    answer = view
 
+    @gzip_page
     @wraps(view)
     def looked_at(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_look(request):
             return redirect_to_login(request.get_full_path(), reverse("admin:login"))
-        response: HttpResponseBase
+        if request.method not in methods:
+            response: HttpResponseBase = refusal(request, 405, gettext("There is a page here, and nothing else."))
+            response["Allow"] = ", ".join(methods)
+            return response
         try:
-            response = view(request, *args, **kwargs)
+            response = answer(request, *args, **kwargs)
         except ValidationError as error:
             response = refusal(
                 request, 400, gettext("This address asks for something that there is not."), _named(error)
@@ -50,6 +59,8 @@ def page(view: View) -> View:
             response = refusal(request, 400, str(error))
         except NotKept as error:
             response = refusal(request, 422, str(error))
+        except TookTooLong:
+            response = refusal(request, 503, gettext("That took too long; what begins with a slash is found at once."))
         except (OperationalError, InterfaceError) as error:
             unavailable(error)  # tells the log
             response = refusal(request, 503, gettext("The database cannot be reached; try again."))
@@ -57,7 +68,7 @@ def page(view: View) -> View:
         patch_cache_control(response, private=True, no_cache=True)
         return response
 
-    return require_http_methods(["GET", "HEAD", "POST"])(gzip_page(looked_at))
+    return looked_at
 
 
 def shown(

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from counters.dashboard import events, views
+from counters.dashboard import events, live, loadtests, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -10,5 +10,8 @@ urlpatterns = [
     path("paths/", views.paths, name="paths"),
     path("tree/", views.tree, name="tree"),
     path("by/<str:dimension>/", views.values, name="values"),
+    path("live/", live.live, name="live"),
+    path("loadtests/", loadtests.loadtests, name="loadtests"),
+    path("loadtests/<uuid:id>/", loadtests.one_loadtest, name="loadtest"),
     path("live/events/", events.events, name="live-events"),
 ]

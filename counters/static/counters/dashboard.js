@@ -76,3 +76,19 @@ for (const chart of document.querySelectorAll("[data-chart]")) {
     show(to);
   });
 }
+
+// What goes on is looked at again each second, until it is over.
+{
+  const again = async () => {
+    const run = document.querySelector("[data-again]");
+    if (!run) return;
+    try {
+      const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+      run.replaceWith(page.getElementById(run.id) ?? run);
+    } catch {
+      // The service is away for a moment.
+    }
+    setTimeout(again, 1000);
+  };
+  setTimeout(again, 1000);
+}

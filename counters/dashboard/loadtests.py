@@ -1,0 +1,73 @@
+"""The pages of load tests: begin one, watch it, read its report."""
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from rest_framework.exceptions import ValidationError
+
+from counters import loadtest
+from counters.api.permissions import SERVICE_HEADER, service_token
+from counters.api.views import checked_number
+from counters.dashboard.charts import histogram
+from counters.dashboard.narrowing import EVERYTHING
+from counters.dashboard.pages import page, shown
+from counters.dashboard.panels import of_paths
+from counters.models import LoadTestRun
+
+EARLIER = 50
+USUAL_REQUESTS = 1000
+TOP_PATHS = 10
+
+
+@page(methods=("GET", "HEAD", "POST"))
+def loadtests(request: HttpRequest) -> HttpResponse:
+    """The load tests that there were, and the form that begins one."""
+    if request.method != "POST":
+        return _listed(request)
+    asked = request.POST.get("requests", "")
+    try:
+        run = loadtest.begin(
+            loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=checked_number(asked)),
+            headers=lambda: {SERVICE_HEADER: service_token()},
+        )
+    except ValidationError as error:
+        details: Any = error.detail
+        return _listed(request, asked=asked, fault=details["requests"][0], status=400)
+    except loadtest.LoadTestBusy as error:
+        return _listed(request, asked=asked, fault=str(error), status=409)
+    except loadtest.LoadTestError as error:
+        return _listed(request, asked=asked, fault=str(error), status=503)
+    return redirect("loadtest", run.id)
+
+
+def _listed(request: HttpRequest, asked: str = str(USUAL_REQUESTS), fault: str = "", status: int = 200) -> HttpResponse:
+    context = {
+        "runs": LoadTestRun.objects.all()[:EARLIER],
+        "running": loadtest.running(),
+        "most": settings.HITCOUNTER_MAX_LOADTEST,
+        "asked": asked,
+        "fault": fault,
+    }
+    return shown(request, "loadtests", context, status=status)
+
+
+@page
+def one_loadtest(request: HttpRequest, id: UUID) -> HttpResponse:
+    """One load test: how far it is while it runs, and then what it saw."""
+    running = loadtest.running()  # first: one that ends between the two looks is read with its report
+    run = get_object_or_404(LoadTestRun, id=id)
+    report = run.report or {}
+    context = {
+        "run": run,
+        "running": running is not None and running.id == run.id,
+        "report": report,
+        "histogram": histogram(report.get("histogram", [])),
+        "latencies": [(name, value) for name, value in report.get("latency_ms", {}).items() if value is not None],
+        "paths": of_paths(
+            EVERYTHING, [(row["path"], row["count"]) for row in report.get("paths", [])[:TOP_PATHS]], None
+        ),
+    }
+    return shown(request, "loadtest", context)

@@ -1,0 +1,136 @@
+// What happens now: server-sent events, one a second, shown.
+"use strict";
+
+const page = document.getElementById("live");
+const part = (name) => page.querySelector(`[data-live="${name}"]`);
+const SECONDS = 60;
+const MOST_ROWS = 15;
+const number = new Intl.NumberFormat(document.documentElement.lang);
+
+let history = []; // hits of the last seconds, the latest last
+let moments = []; // the paths of the same seconds
+let source = null;
+
+function say(state) {
+  part("state").textContent = part("state").dataset[state];
+}
+
+function listen() {
+  source = new EventSource(page.dataset.events);
+  source.addEventListener("open", () => say("on"));
+  source.addEventListener("error", () => say("waiting")); // the browser tries again by itself
+  source.addEventListener("message", (message) => told(JSON.parse(message.data)));
+}
+
+function told(event) {
+  if (event.away) {
+    say("away");
+    return;
+  }
+  say("on");
+  if (event.history) {
+    history = event.history;
+    moments = [];
+  } else {
+    history = [...history, event.hits].slice(-SECONDS);
+  }
+  moments = [...moments, event.paths].slice(-SECONDS);
+  show(event);
+}
+
+function show(event) {
+  part("now").textContent = number.format(event.hits);
+  part("minute").textContent = number.format(history.reduce((sum, hits) => sum + hits, 0));
+  draw();
+  list();
+  showLoadTest(event.loadtest);
+}
+
+// The least of 1, 2, 5, 10, 20, 50 and so on that is not exceeded.
+function ceiling(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  return [1, 2, 5, 10].map((step) => step * power).find((top) => top >= most);
+}
+
+function draw() {
+  const most = Math.max(...history);
+  const top = most ? ceiling(most) : 1;
+  part("top").textContent = number.format(top);
+  const first = SECONDS - history.length;
+  part("bars").setAttribute(
+    "d",
+    history
+      .map((hits, n) => (hits ? `M${first + n + 0.1} 100V${100 - (100 * hits) / top}h.8V100Z` : ""))
+      .join(""),
+  );
+}
+
+function list() {
+  const sums = new Map();
+  for (const moment of moments) {
+    for (const { path, count } of moment) sums.set(path, (sums.get(path) ?? 0) + count);
+  }
+  const rows = [...sums].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).slice(0, MOST_ROWS);
+  part("quiet").hidden = rows.length > 0;
+  const shown = part("paths");
+  const focused = shown.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  shown.replaceChildren(...rows.map(([path, count]) => row(path, count, rows[0][1])));
+  if (focused) shown.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function row(path, count, most) {
+  const link = document.createElement("a");
+  link.href = `${page.dataset.path}?${new URLSearchParams({ path })}`;
+  const name = document.createElement("bdi");
+  name.textContent = path;
+  link.append(name);
+  const head = document.createElement("th");
+  head.scope = "row";
+  head.append(bar((100 * count) / most), link);
+  const figure = document.createElement("td");
+  figure.textContent = number.format(count);
+  const line = document.createElement("tr");
+  line.append(head, figure);
+  return line;
+}
+
+function bar(percent) {
+  const space = "http://www.w3.org/2000/svg";
+  const drawn = document.createElementNS(space, "svg");
+  const rectangle = document.createElementNS(space, "rect");
+  drawn.setAttribute("class", "bar");
+  drawn.setAttribute("aria-hidden", "true");
+  drawn.setAttribute("width", "100%");
+  drawn.setAttribute("height", "100%");
+  rectangle.setAttribute("width", `${percent}%`);
+  rectangle.setAttribute("height", "100%");
+  drawn.append(rectangle);
+  return drawn;
+}
+
+function showLoadTest(test) {
+  part("loadtest").hidden = !test;
+  if (!test) return;
+  part("loadtest-link").href = `${part("loadtest").dataset.page}${test.id}/`;
+  part("progress").max = test.requested;
+  part("progress").value = test.ended;
+  part("ended").textContent = `${number.format(test.ended)} / ${number.format(test.requested)}`;
+}
+
+const pause = part("pause");
+pause.addEventListener("click", () => {
+  if (source) {
+    source.close();
+    source = null;
+    say("on");
+  } else {
+    listen();
+  }
+  [pause.textContent, pause.dataset.other] = [pause.dataset.other, pause.textContent];
+});
+page.hidden = false;
+say("waiting");
+listen();
+// So that a page that is left, and kept by the browser, does not go on listening.
+addEventListener("pagehide", () => source?.close());
+addEventListener("pageshow", (event) => event.persisted && source && listen());
