@@ -1,8 +1,8 @@
 """What all pages share: who may look, what an error looks like, and what stands on each of them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
-from typing import Any
+from functools import wraps
+from typing import Any, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.db import InterfaceError, OperationalError
@@ -34,12 +34,17 @@ PAGES = (
 )
 
 
-def page(view: View | None = None, *, methods: Sequence[str] = ("GET", "HEAD")) -> Any:
+def page(view: View) -> View:
     """A page of the dashboard: for those who may look, with its errors as pages that say what is wrong."""
-    if view is None:
-        return partial(page, methods=methods)
-    answer = view
+    return _page(view, ("GET", "HEAD"))
 
+
+def page_with_form(view: View) -> View:
+    """A page that is also sent what its form holds."""
+    return _page(view, ("GET", "HEAD", "POST"))
+
+
+def _page(view: View, methods: Sequence[str]) -> View:
     @gzip_page
     @wraps(view)
     def looked_at(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -50,7 +55,7 @@ def page(view: View | None = None, *, methods: Sequence[str] = ("GET", "HEAD")) 
             response["Allow"] = ", ".join(methods)
             return response
         try:
-            response = answer(request, *args, **kwargs)
+            response = view(request, *args, **kwargs)
         except ValidationError as error:
             response = refusal(
                 request, 400, gettext("This address asks for something that there is not."), _named(error)
@@ -68,7 +73,7 @@ def page(view: View | None = None, *, methods: Sequence[str] = ("GET", "HEAD")) 
         patch_cache_control(response, private=True, no_cache=True)
         return response
 
-    return looked_at
+    return cast(View, looked_at)
 
 
 def shown(
