@@ -69,7 +69,7 @@ class Class(NamedTuple):
     """Of a histogram: what took at most `most` ms, and more than the class before; its bar in % of the longest."""
 
     most: str
-    count: int
+    requests: int
     bar: float
 
 

@@ -10,7 +10,8 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from counters.api.errors import detail
 from counters.dashboard.access import amay_look
-from counters.live import Feed
+from counters.dashboard.shown import path_shown
+from counters.live import Event, Feed
 
 #: A browser whose stream ends comes again after this time.
 RETRY_MS = 2_000
@@ -41,6 +42,12 @@ async def _stream() -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RETRY_MS
     async with aclosing(feed.listen()) as told:
         async for event in told:
-            yield b": still here\n\n" if event is None else b"data: %s\n\n" % json.dumps(event).encode()
+            yield b": still here\n\n" if event is None else b"data: %s\n\n" % json.dumps(_shown(event)).encode()
             if time.monotonic() > end:
                 return
+
+
+def _shown(event: Event) -> Event:
+    """The event with each path as people read it, too."""
+    paths = [{**row, "shown": path_shown(row["path"])} for row in event.get("paths", [])]
+    return {**event, "paths": paths} if paths else event

@@ -13,7 +13,7 @@ from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.views import checked_number
 from counters.dashboard.charts import histogram
 from counters.dashboard.narrowing import EVERYTHING
-from counters.dashboard.pages import page, shown
+from counters.dashboard.pages import page, page_with_form, shown
 from counters.dashboard.panels import of_paths
 from counters.models import LoadTestRun
 
@@ -22,7 +22,7 @@ USUAL_REQUESTS = 1000
 TOP_PATHS = 10
 
 
-@page(methods=("GET", "HEAD", "POST"))
+@page_with_form
 def loadtests(request: HttpRequest) -> HttpResponse:
     """The load tests that there were, and the form that begins one."""
     if request.method != "POST":
@@ -60,14 +60,13 @@ def one_loadtest(request: HttpRequest, id: UUID) -> HttpResponse:
     running = loadtest.running()  # first: one that ends between the two looks is read with its report
     run = get_object_or_404(LoadTestRun, id=id)
     report = run.report or {}
+    rows = [(row["path"], row["count"]) for row in report.get("paths", [])[:TOP_PATHS]]
     context = {
         "run": run,
         "running": running is not None and running.id == run.id,
         "report": report,
         "histogram": histogram(report.get("histogram", [])),
         "latencies": [(name, value) for name, value in report.get("latency_ms", {}).items() if value is not None],
-        "paths": of_paths(
-            EVERYTHING, [(row["path"], row["count"]) for row in report.get("paths", [])[:TOP_PATHS]], None
-        ),
+        "paths": of_paths(EVERYTHING, rows, None),
     }
     return shown(request, "loadtest", context)

@@ -68,21 +68,23 @@ function draw() {
 function list() {
   const sums = new Map();
   for (const moment of moments) {
-    for (const { path, count } of moment) sums.set(path, (sums.get(path) ?? 0) + count);
+    for (const { path, shown, count } of moment) {
+      sums.set(path, { path, shown, count: (sums.get(path)?.count ?? 0) + count });
+    }
   }
-  const rows = [...sums].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).slice(0, MOST_ROWS);
+  const rows = [...sums.values()].sort((a, b) => b.count - a.count || (a.path < b.path ? -1 : 1)).slice(0, MOST_ROWS);
   part("quiet").hidden = rows.length > 0;
-  const shown = part("paths");
-  const focused = shown.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  shown.replaceChildren(...rows.map(([path, count]) => row(path, count, rows[0][1])));
-  if (focused) shown.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  const body = part("paths");
+  const focused = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  body.replaceChildren(...rows.map((one) => row(one, rows[0].count)));
+  if (focused) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
 }
 
-function row(path, count, most) {
+function row({ path, shown, count }, most) {
   const link = document.createElement("a");
   link.href = `${page.dataset.path}?${new URLSearchParams({ path })}`;
   const name = document.createElement("bdi");
-  name.textContent = path;
+  name.textContent = shown;
   link.append(name);
   const head = document.createElement("th");
   head.scope = "row";
