@@ -75,7 +75,7 @@ class Class(NamedTuple):
 
 def histogram(classes: Sequence[Mapping[str, float]]) -> list[Class]:
     """The rows of a histogram of latencies, as a load test reports it."""
-    longest = max((one["count"] for one in classes), default=0)
+    longest = max((one["count"] for one in classes), default=0) or 1
     return [Class(f"{one['ms']:,g}", int(one["count"]), round(100 * one["count"] / longest, 2)) for one in classes]
 
 

@@ -178,7 +178,10 @@ def _midnight(day: date, tz: ZoneInfo) -> datetime:
 def _length(period: Period) -> int:
     """How many days of its calendar it has touched by now, at least 1."""
     start = (period.start or days.midnight(stats.first_day())).astimezone(period.tz)
-    end = min(period.end or hits.now(), hits.now()).astimezone(period.tz) - timedelta(microseconds=1)
+    now = hits.now()
+    # At midnight a day begins; but none does where the period ends.
+    last = period.end - timedelta(microseconds=1) if period.end and period.end <= now else now
+    end = last.astimezone(period.tz)
     return max(1, (end.date() - start.date()).days + 1)
 
 

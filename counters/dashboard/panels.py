@@ -8,7 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy
 
 from counters.dashboard.narrowing import Narrowing
-from counters.dashboard.shown import path_shown, value_shown
+from counters.dashboard.shown import path_shown, paths_shown, value_shown
 from counters.stats import Node, Row, Share
 
 #: What the dimensions are called, in the order of the pages.
@@ -78,33 +78,36 @@ def of_paths(narrowing: Narrowing, rows: Iterable[Row], total: int | None) -> li
     most = max((hits for _, hits in rows), default=0)
     return [
         Line(
-            path_shown(path),
+            label,
             hits,
             bar=_percent(hits, most),
             share=_percent(hits, total) if total else None,
             link=narrowing.link("path", path=path, prefix=None, cursor=None, search=None),
             title=path,
         )
-        for path, hits in rows
+        for (path, hits), label in zip(rows, paths_shown([path for path, _ in rows]), strict=True)
     ]
 
 
 def of_nodes(narrowing: Narrowing, nodes: Sequence[Node]) -> list[Line]:
-    """Children in the tree: what has more below leads on into the tree, a path by itself to its page."""
+    """Children in the tree: what has more below leads on into the tree, a path by itself to its page.
+
+    The parent is one of them where it has hits of its own, and by itself.
+    """
     total, most = sum(node.hits for node in nodes), max((node.hits for node in nodes), default=0)
     return [
         Line(
-            path_shown(node.path),
+            label,
             node.hits,
             bar=_percent(node.hits, most),
             share=_percent(node.hits, total),
             link=narrowing.link("tree", path=None, prefix=node.path, cursor=None)
-            if node.path.endswith("/")
+            if node.path.endswith("/") and node.path != (narrowing.question.prefix or "/")
             else narrowing.link("path", path=node.path, prefix=None, cursor=None),
             paths=node.paths,
             title=node.path,
         )
-        for node in nodes
+        for node, label in zip(nodes, paths_shown([node.path for node in nodes]), strict=True)
     ]
 
 

@@ -1,11 +1,21 @@
 """Paths and values as people read them, harmless whatever they hold. Pure."""
 
 import re
+import string
+from collections import Counter
+from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
-#: What means something else in a path, or would no longer be told apart, once it is decoded.
-_KEPT = frozenset("%/?#")
+#: What means something else in a path once it is decoded, and what nobody has to encode (RFC 3986 section 2.3): that is
+#: another path where it is encoded all the same.
+_KEPT = frozenset("%/?#-._~" + string.ascii_letters + string.digits)
+#: Of spaces, HTML shows one alone between other characters.
+_SPACES = re.compile(r" {2,}| $")
+#: Marks and letters that have no looks of their own, which Python takes for printable: joiners, fillers, selectors.
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+#: What `value_shown` writes, in a value as it is.
+_WRITTEN = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 
 def path_shown(path: str) -> str:
@@ -14,12 +24,25 @@ def path_shown(path: str) -> str:
     What cannot be seen (controls, marks of direction, bytes that are no text) and what would be taken for something
     else stays encoded.
     """
-    return _ESCAPED.sub(lambda escaped: _decoded(escaped[0]), path)
+    decoded = _ESCAPED.sub(lambda escaped: _decoded(escaped[0]), path)
+    return _SPACES.sub(lambda spaces: "%20" * len(spaces[0]), decoded)
+
+
+def paths_shown(paths: Sequence[str]) -> list[str]:
+    """Distinct paths, all of which look different: those that would look alike are as they were sent.
+
+    `(` and `%28` are two paths, as are `%c3%a9` and `%C3%A9`; which of them a client sends is up to its library.
+    """
+    shown = [path_shown(path) for path in paths]
+    times = Counter(shown)
+    return [text if times[text] == 1 else path for path, text in zip(paths, shown, strict=True)]
 
 
 def value_shown(value: str) -> str:
-    """A dimension's value with what cannot be seen made visible, as Python would write it."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in value)
+    """A dimension's value with what cannot be seen made visible, as Python would write it; no two look the same."""
+    if all(map(_reads, value)) and not _WRITTEN.search(value):
+        return value
+    return "".join(character if _reads(character) else _written(character) for character in value.replace("\\", r"\\"))
 
 
 def _decoded(escaped: str) -> str:
@@ -28,8 +51,9 @@ def _decoded(escaped: str) -> str:
     while at < len(escaped):
         length = 3 * _length(int(escaped[at + 1 : at + 3], 16))
         encoded = escaped[at : at + length]
-        shown += _character(encoded) or encoded[:3]
-        at += length if _character(encoded) else 3
+        character = _character(encoded)
+        shown += character or encoded[:3]
+        at += length if character else 3
     return shown
 
 
@@ -44,4 +68,13 @@ def _character(encoded: str) -> str:
         character = unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError:
         return ""
-    return character if len(character) == 1 and character.isprintable() and character not in _KEPT else ""
+    return character if len(character) == 1 and _reads(character) and character not in _KEPT else ""
+
+
+def _reads(character: str) -> bool:
+    return character.isprintable() and not _BLANK.match(character)
+
+
+def _written(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
