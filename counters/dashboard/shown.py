@@ -14,6 +14,9 @@ _KEPT = frozenset("%/?#-._~" + string.ascii_letters + string.digits)
 _SPACES = re.compile(r" {2,}| $")
 #: Marks and letters that have no looks of their own, which Python takes for printable: joiners, fillers, selectors.
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+#: What a path may hold as it is in an address (RFC 3986 section 3.3), and what programs that follow one resolve in it.
+_ADDRESSED = re.compile(r"/([!$&'()*+,\-./:;=@_~0-9A-Za-z]|%[0-9A-Fa-f]{2})*")
+_RESOLVED = re.compile(r"/(\.|%2[Ee]){1,2}(/|$)")
 #: What `value_shown` writes, in a value as it is.
 _WRITTEN = re.compile(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
@@ -36,6 +39,14 @@ def paths_shown(paths: Sequence[str]) -> list[str]:
     shown = [path_shown(path) for path in paths]
     times = Counter(shown)
     return [text if times[text] == 1 else path for path, text in zip(paths, shown, strict=True)]
+
+
+def is_addressed(path: str) -> bool:
+    """Whether a request for an address with this path asks for this very path, whichever browser or program sends it.
+
+    They send another where one holds dots as segments, a backslash or braces; and none sends what follows `?` or `#`.
+    """
+    return bool(_ADDRESSED.fullmatch(path)) and not _RESOLVED.search(path)
 
 
 def value_shown(value: str) -> str:

@@ -28,7 +28,7 @@ from counters.dashboard.narrowing import (
 )
 from counters.dashboard.pages import page, shown
 from counters.dashboard.pickers import picker
-from counters.dashboard.shown import path_shown
+from counters.dashboard.shown import is_addressed, path_shown
 from counters.hits import COUNTED_PREFIX
 from counters.stats import Position
 
@@ -73,6 +73,7 @@ def path(request: HttpRequest) -> HttpResponse:
     parent = asked if asked.endswith("/") else f"{asked}/"
     # The parent itself is among them where it has hits.
     nodes = [node for node in stats.tree(stats.Question(prefix=parent), 1, ROWS + 1) if node.path != parent]
+    badge = f"/badge{asked}.svg" if is_addressed(asked) else ""
     return _shown(
         request,
         "path",
@@ -85,8 +86,8 @@ def path(request: HttpRequest) -> HttpResponse:
         panels=[panels.panel(narrowed, "path", name, report.dimensions[name], report.hits) for name in ALL],
         children=panels.of_nodes(narrowed, nodes[:ROWS]),
         below=narrowed.link("tree", path=None, prefix=parent),
-        badge_path=f"/badge{asked}.svg",
-        badge=request.build_absolute_uri(f"/badge{asked}.svg"),
+        badge_path=badge,
+        badge=request.build_absolute_uri(badge),
         snippet=_snippet(request, asked),
         json=narrowed.export(reverse("stats-path"), interval=narrowed.interval),
     )
@@ -185,8 +186,8 @@ def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
 
 
 def _snippet(request: HttpRequest, path: str) -> str:
-    """What a shell sends to count the path once: by itself if it is one that counts, else reported."""
-    if path.startswith(COUNTED_PREFIX):
+    """What a shell sends to count the path once: by itself if that counts it, else reported."""
+    if path.startswith(COUNTED_PREFIX) and is_addressed(path):
         return f"curl {shlex.quote(request.build_absolute_uri(path))}"
     return f"curl {request.build_absolute_uri(reverse('hits'))} --json {shlex.quote(json.dumps([{'path': path}]))}"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counters.dashboard.shown import path_shown, paths_shown, value_shown
+from counters.dashboard.shown import is_addressed, path_shown, paths_shown, value_shown
 
 PIECES = ["%", "%2", "%41", "b", "%62", "(", "%28", "<", "%3C", "%3c", "%C3%A9", "%c3%a9", "%C3", "%A9", "%E2%80%AE"]
 SPACES = ["%20", "%20%20", "/", "%2F", "%25", "%3F", "%23", "%5C", "\\", "%EF%B8%8F", "%F0%9F%98%80", "%ED%A0%80"]
@@ -107,3 +107,16 @@ VALUES = st.text(st.sampled_from("\\xuU02ea\u202e\u00ad\U000e0041") | st.charact
 def test_no_two_values_look_the_same(one, other):
     assert value_shown(one).isprintable()
     assert (value_shown(one) == value_shown(other)) == (one == other)
+
+
+@pytest.mark.parametrize("path", ["/", "/api/a.b/..c/", "//", "/a%2Fb", "/%2E%2Ea", "/a'(b)*", "/...", "/a%20"])
+def test_most_paths_are_what_a_request_for_them_asks_for(path):
+    assert is_addressed(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a?b", "/a#b", "/a/../b", "/..", "/a/./", "/%2e%2E/", "/.%2e", "/a\\b", "/{a}", "/[1-9]", "/<", "/%", "/a|b"],
+)
+def test_what_a_browser_or_curl_would_change_is_no_address(path):
+    assert not is_addressed(path)

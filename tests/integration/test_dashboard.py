@@ -1,0 +1,449 @@
+"""The pages as a client without a browser sees them: who may look, what they say, and that no address breaks them."""
+
+import gzip
+import re
+from datetime import UTC, datetime
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from counters import stats
+from counters.bounds import TookTooLong
+from counters.dashboard.narrowing import NAMED as PERIODS
+from counters.dimensions import NAMES, Dimensions, Origin
+from counters.models import Counter, Hit
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 3, 3, 12, 30, tzinfo=UTC)
+PATHS = {"/api/shop/a": 6, "/api/shop/b": 3, "/api/blog": 2, "/api/shop/": 1, "/elsewhere": 1}
+#: Of each page, an address that shows something.
+PAGES = ["/", "/paths/", "/path/?path=/api/shop/a", "/tree/", "/by/country/", "/live/", "/loadtests/"]
+NARROWED = PAGES[:5]
+#: Links lead on without end: so deep they are followed, and so many of those that differ in values alone.
+DEPTH = 2
+FEW = 2
+ELSEWHERE = ("/admin/", "/docs/")
+
+
+@pytest.fixture(autouse=True)
+def _open(settings, monkeypatch):
+    settings.HITCOUNTER_OPEN = True
+    monkeypatch.setattr("counters.hits.now", lambda: NOW)
+
+
+def hit(path: str, at: str, by: int = 1, visitor: bytes | None = None, **dimensions: Any) -> None:
+    when = datetime.fromisoformat(at).replace(tzinfo=UTC)
+    Hit.objects.make_days(when.date())
+    Counter.objects.increment(path, by, at=when, origin=Origin(Dimensions(**{"method": "GET", **dimensions}), visitor))
+
+
+@pytest.fixture
+def hits(db) -> None:
+    """Three days of March 2026."""
+    hit("/api/shop/a", "2026-03-01T10:00", 2, b"ann", country="DE", browser="Firefox", status=200, referrer="a.example")
+    hit("/api/shop/b", "2026-03-01T23:30", 3, b"bob", country="FR", browser="Chrome", status=404)
+    hit("/api/blog", "2026-03-02T00:30", 2, country="", bot=True, route="/api/<slug>", device="Desktop", os="Linux")
+    hit("/api/shop/a", "2026-03-03T09:00", 4, b"ann", country="DE", consumer="shop")
+    hit("/api/shop/", "2026-03-03T09:30", 1, b"eve", country="DE")
+    hit("/elsewhere", "2026-03-03T12:00", 1, b"eve", country="FR")
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        names = {"a": "href", "img": "src", "link": "href", "script": "src"}
+        self.found += [value for name, value in attributes if names.get(tag) == name and value]
+
+
+def links(page: str) -> list[str]:
+    parser = _Links()
+    parser.feed(page)
+    return parser.found
+
+
+def text(page: str) -> str:
+    """What can be read on a page, with single spaces."""
+    without = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", " ", page)
+    return " ".join(unescape(without).split())
+
+
+def rows(page: str) -> list[tuple[str, int]]:
+    """The rows of the first list: name and hits."""
+    found = re.findall(
+        r"<bdi[^>]*>([^<]*)</bdi></a></th>(.*?)</tr>", page.partition("</table>")[0].rpartition("<tbody>")[2]
+    )
+    return [
+        (unescape(name), int(re.findall(r"<td>([\d,]+)</td>", cells)[-1].replace(",", ""))) for name, cells in found
+    ]
+
+
+def asks(client: Client, address: str) -> str:
+    answer = client.get(address)
+    assert answer.status_code == 200, (address, text(answer.text))
+    return answer.text
+
+
+def with_query(page: str, query: str) -> str:
+    return f"{page}{'&' if '?' in page else '?'}{query}"
+
+
+# Who may look
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_where_the_service_is_not_open_strangers_are_led_to_log_in_and_back(client, settings, page):
+    settings.HITCOUNTER_OPEN = False
+    answer = client.get(page)
+    assert answer.status_code == 302
+    address = urlsplit(answer.headers["Location"])
+    assert (address.path, parse_qs(address.query)) == ("/admin/login/", {"next": [page]})
+
+
+@pytest.mark.parametrize(("staff", "status"), [(True, 200), (False, 302)])
+@pytest.mark.parametrize("page", PAGES)
+def test_staff_may_look_and_other_users_may_not(client, settings, django_user_model, page, staff, status):
+    settings.HITCOUNTER_OPEN = False
+    client.force_login(django_user_model.objects.create_user("ann", is_staff=staff))
+    assert client.get(page).status_code == status
+
+
+def test_a_stranger_is_not_told_whether_there_is_such_a_page(client, settings):
+    settings.HITCOUNTER_OPEN = False
+    assert client.get("/by/colour/").status_code == client.get("/by/country/?tz=Mars").status_code == 302
+
+
+# What is answered to whom
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_is_private_and_asked_for_again(client, page):
+    answer = client.get(page)
+    assert set(answer.headers["Cache-Control"].split(", ")) == {"private", "no-cache"}
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert "'unsafe" not in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_HEAD_is_GET_without_the_page(client, page):
+    answer = client.head(page)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options", "trace"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_read_and_nothing_else(client, page, method):
+    allowed = "GET, HEAD"
+    if page == "/loadtests/":
+        allowed += ", POST"
+        if method == "post":
+            return
+    answer = getattr(client, method)(page)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+
+
+def test_a_dimension_that_there_is_not_is_404(client):
+    assert client.get("/by/colour/").status_code == 404
+
+
+@pytest.mark.parametrize("page", NARROWED)
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("colour=red", "colour"),
+        ("tz=Mars/Olympus", "tz"),
+        ("tz=%00", "tz"),
+        ("tz=Europe/Berlin&tz=UTC", "tz"),
+        ("first=2026-03-02&last=2026-03-01", "last"),
+        ("last=9999-12-31", "last"),
+        ("first=2026-02-30", "first"),
+        ("country=D%00E", "country"),
+        ("referrer=" + "x" * 5000, "referrer"),
+        ("status=1e3", "status"),
+        ("bot=maybe", "bot"),
+    ],
+)
+def test_an_address_that_asks_for_what_there_is_not_is_told_which_part_of_it(client, page, query, named):
+    answer = client.get(with_query(page, query))
+    assert answer.status_code == 400
+    assert f"<code>{named}</code>" in answer.text
+
+
+@pytest.mark.parametrize("page", ["/paths/", "/tree/", "/by/country/"])
+@pytest.mark.parametrize("cursor", ["rubbish", "", "AAAA", "W10=", "%00", "%FF%FE", "x" * 9000, "WzEsICJcdWQ4MDAiXQ=="])
+def test_a_cursor_that_no_link_has_is_refused_by_name(client, page, cursor):
+    answer = client.get(f"{page}?cursor={cursor}")
+    assert answer.status_code == 400
+    assert "<code>cursor</code>" in answer.text
+
+
+@pytest.mark.parametrize(
+    "query", ["", "path=", "path=api", "path=/%20", "path=/%00", "path=/%C3%A9", "path=/" + "a" * 2048]
+)
+def test_a_path_that_cannot_be_counted_has_no_page(client, query):
+    answer = client.get(f"/path/?{query}")
+    assert answer.status_code == 400
+    assert "<code>path</code>" in answer.text
+
+
+def test_what_is_refused_is_shown_as_text(client):
+    page = client.get("/?%3Cscript%3Ealert(1)%3C/script%3E=1").text
+    assert "<code>&lt;script&gt;alert(1)&lt;/script&gt;</code>" in page
+    assert page.count("<script") == 1
+
+
+@pytest.mark.parametrize("page", ["/", "/path/?path=/api/shop/a", "/tree/?prefix=/api/", "/by/country/"])
+def test_what_is_not_kept_is_not_guessed(client, hits, page, monkeypatch):
+    def dropped(*args: Any, **kwargs: Any) -> Any:
+        raise stats.NotKept("Hits are kept since 2026-03-01.")
+
+    monkeypatch.setattr("counters.stats._scope", dropped)
+    answer = client.get(page)
+    assert answer.status_code == 422
+    assert "Hits are kept since 2026-03-01." in text(answer.text)
+
+
+def test_a_database_that_is_away_is_told_in_a_sentence(client, monkeypatch, caplog):
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("counters.stats.overview", away)
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "The database cannot be reached" in text(answer.text)
+    assert "connection refused" in caplog.text
+    assert "connection refused" not in answer.text
+
+
+def test_a_search_that_takes_too_long_says_what_does_not(client, monkeypatch):
+    def long(*args: Any, **kwargs: Any) -> Any:
+        raise TookTooLong
+
+    monkeypatch.setattr("counters.stats.search", long)
+    answer = client.get("/paths/?search=a")
+    assert answer.status_code == 503
+    assert "slash" in text(answer.text)
+
+
+# What they say
+
+
+def test_the_overview_says_what_the_statistics_say(client, hits):
+    page = asks(client, "/?first=2026-03-01&last=2026-03-03")
+    assert "Hits 13" in text(page)
+    assert "Visitors 4" in text(page)
+    assert rows(page.partition('id="panel-path"')[2]) == [
+        ("/api/shop/a", 6), ("/api/shop/b", 3), ("/api/blog", 2), ("/api/shop/", 1), ("/elsewhere", 1)
+    ]  # fmt: skip
+    assert rows(page.partition('id="panel-country"')[2]) == [("DE", 7), ("FR", 4), ("(unknown)", 2)]
+
+
+def test_what_a_page_is_narrowed_to_it_says_and_lets_go_of(client, hits):
+    page = asks(client, "/?period=7d&country=FR&prefix=/api/shop/")
+    assert "Hits 3" in text(page)
+    chips = re.findall(r"<li>(\w[\w ]*) <b><bdi>(.*?)</bdi></b>\s*<a href=\"(.*?)\"", page)
+    assert [(name, value) for name, value, _ in chips] == [("Begins with", "/api/shop/"), ("Country", "FR")]
+    without_prefix, without_country = (unescape(link) for _, _, link in chips)
+    assert "Hits 4" in text(asks(client, without_prefix))
+    assert "Hits 10" in text(asks(client, without_country))
+
+
+def test_the_unknown_is_a_value_that_a_page_can_be_narrowed_to(client, hits):
+    page = asks(client, "/?period=7d&country=")
+    assert "Hits 2" in text(page)
+    assert "Country (unknown) ×" in text(page)
+
+
+@pytest.mark.parametrize("page", NARROWED)
+def test_a_value_that_never_came_is_no_error(client, hits, page):
+    assert "No hits" in text(asks(client, with_query(page, "country=XX&browser=%3Cb%3E")))
+
+
+def test_a_change_is_told_in_percent_of_the_period_before(client, hits):
+    hit("/api/a", "2026-03-02T08:00", 2)  # the same time of the day before has 4, later ones do not count
+    hit("/api/a", "2026-03-02T12:31", 90)
+    page = text(asks(client, "/?period=today"))
+    assert "▲ 50.0% from 4 in the period before" in page
+    assert "none in the period before" in text(asks(client, "/?first=2026-03-01&last=2026-03-01"))
+    assert "in the period before" not in text(asks(client, "/?period=all"))
+
+
+def test_less_is_told_as_less(client, hits):
+    assert "▼ 60.0% from 5 in the period before" in text(asks(client, "/?first=2026-03-02&last=2026-03-02"))
+
+
+def test_paths_are_listed_and_exported_alike(client, hits):
+    page = asks(client, "/paths/?period=7d")
+    assert rows(page) == sorted(PATHS.items(), key=lambda row: (-row[1], row[0]))
+    [csv] = [link for link in links(page) if "format=csv" in link]
+    lines = b"".join(client.get(csv).streaming_content).decode().splitlines()
+    assert lines == ["path,count", *(f"{path},{count}" for path, count in rows(page))]
+
+
+def test_a_long_list_goes_on_page_by_page_with_each_path_once(client):
+    for n in range(205):
+        hit(f"/api/{n:03}", "2026-03-03T09:00", 1 + n % 3)
+    found, address = [], "/paths/?period=today"
+    while address:
+        page = asks(client, address)
+        found += rows(page)
+        following = re.search(r'<a href="([^"]+)" rel="next"', page)
+        address = unescape(following[1]) if following else ""
+    assert len(found) == len(dict(found)) == 205
+    assert [count for _, count in found] == sorted([count for _, count in found], reverse=True)
+
+
+def test_a_search_finds_a_path_as_it_is_read_and_as_it_is_sent(client):
+    hit("/api/caf%C3%A9/", "2026-03-03T09:00", 3)
+    for search in ("café", "caf%C3%A9", " é "):
+        assert rows(asks(client, f"/paths/?search={quote(search)}")) == [("/api/café/", 3)]
+    assert "No path has this in it." in text(asks(client, "/paths/?search=tea"))
+    answer = client.get("/paths/?search=/api/caf")
+    assert answer.headers["Location"] == "/paths/?prefix=%2Fapi%2Fcaf&period=all"
+    assert rows(asks(client, answer.headers["Location"])) == [("/api/café/", 3)]
+
+
+def test_the_tree_leads_down_to_each_path_and_up_again(client, hits):
+    assert rows(asks(client, "/tree/")) == [("/api/", 12), ("/elsewhere", 1)]
+    page = asks(client, "/tree/?prefix=/api/shop/")
+    assert rows(page) == [("/api/shop/a", 6), ("/api/shop/b", 3), ("/api/shop/", 1)]
+    to_paths = {parse_qs(urlsplit(link).query)["path"][0] for link in links(page) if link.startswith("/path/?")}
+    assert to_paths == {"/api/shop/a", "/api/shop/b", "/api/shop/"}
+    assert {"/tree/?prefix=%2F", "/tree/?prefix=%2Fapi%2F"} <= set(links(page))
+
+
+def test_the_page_of_a_path_has_all_about_it(client, hits):
+    page = asks(client, "/path/?path=/api/shop/a&period=7d")
+    said = text(page)
+    for fact in ("Hits of all times 6", "Place 1 of 5", "First hit 1 Mar 2026, 10:00", "Last hit 3 Mar 2026, 09:00"):
+        assert fact in said
+    assert rows(page.partition('id="panel-country"')[2]) == [("DE", 6)]
+
+
+def test_times_are_those_of_the_zone(client, hits):
+    assert "First hit 1 Mar 2026, 19:00" in text(asks(client, "/path/?path=/api/shop/a&tz=Asia/Tokyo"))
+
+
+def test_a_path_that_was_never_counted_says_so(client):
+    assert "This path has not been counted." in text(asks(client, "/path/?path=/api/nowhere"))
+
+
+def test_a_path_that_no_address_can_name_has_no_badge_and_is_counted_by_a_report(client):
+    page = asks(client, "/path/?path=/api/a/../b%3Fc%2522")
+    assert "/badge" not in page
+    assert """curl http://testserver/hits/ --json '[{"path": "/api/a/../b?c%22"}]'""" in text(page)
+    page = asks(client, "/path/?path=/api/o'neill")
+    assert """curl 'http://testserver/api/o'"'"'neill'""" in text(page)
+    assert "http://testserver/badge/api/o'neill.svg" in text(page)
+
+
+def test_where_nothing_has_been_counted_there_is_a_line_to_copy(client):
+    page = asks(client, "/")
+    assert "curl http://testserver/api/hello/world/" in text(page)
+    assert 'data-copy="example"' in page
+
+
+def test_an_empty_period_is_not_taken_for_an_empty_service(client, hits):
+    page = text(asks(client, "/?first=2020-01-01&last=2020-01-02"))
+    assert "No hits in this period." in page
+    assert "curl" not in page
+
+
+# All of them
+
+
+def test_every_link_of_every_page_leads_somewhere(client, hits):
+    hit("/api/%3Cb%3E/%E2%80%AE/100%25", "2026-03-03T09:00", referrer="evil.example", consumer="=<b>&\u202e")
+    seen: dict[tuple[str, ...], int] = {}
+    pages, tried = {"/": "/", **dict.fromkeys(PAGES, "/")}, 0
+    for _ in range(DEPTH + 1):
+        found: dict[str, str] = {}
+        for address, where in pages.items():
+            answer = client.get(address, follow=True)
+            assert answer.status_code == 200, f"{address} on {where}"
+            tried += 1
+            if answer.streaming:
+                answer.getvalue()
+            elif answer.headers["Content-Type"].startswith("text/html") and not address.startswith(ELSEWHERE):
+                found |= {urljoin(address, link).partition("#")[0]: address for link in links(answer.text)}
+        pages = {link: where for link, where in found.items() if link.startswith("/") and _is_of_few(link, seen)}
+    assert tried > 100
+
+
+def _is_of_few(link: str, seen: dict[tuple[str, ...], int]) -> bool:
+    """Whether few links to the same page with the same parameters have been followed; dimensions are all alike."""
+    address = urlsplit(link)
+    given = parse_qs(address.query, keep_blank_values=True)
+    kind = (address.path, *sorted({"dimension" if name in NAMES else name for name in given}))
+    seen[kind] = seen.get(kind, 0) + 1
+    return seen[kind] <= FEW
+
+
+@pytest.mark.parametrize(
+    ("page", "most"),
+    [("/", 40), ("/paths/", 12), ("/path/?path=/api/shop/a", 40), ("/tree/", 12), ("/by/country/", 12), ("/live/", 2)],
+)
+def test_a_page_asks_the_database_as_often_however_much_it_shows(client, hits, page, most):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            asks(client, page)
+        return len(captured)
+
+    few = queries()
+    for n in range(60):
+        hit(f"/api/{n}", "2026-03-03T09:00", country=f"{chr(65 + n % 26)}A", browser=f"B{n}")
+    assert queries() <= few <= most
+
+
+@pytest.mark.parametrize("length", [100, 640, 1920])
+def test_a_page_of_many_intervals_and_long_paths_is_small_enough_for_a_phone(client, length):
+    for n in range(12):
+        path = f"/api/{n:02}/" + "%F0%9F%98%80" * (length // 12)
+        hit(path, "2026-03-03T09:00", n + 1, referrer="r" * 250 + ".example", consumer="c" * 255)
+    for address in ("/?first=2026-02-16&interval=hour", f"/path/?path={quote(path)}&interval=hour&first=2026-02-16"):
+        answer = client.get(address, headers={"Accept-Encoding": "gzip"})
+        assert (answer.status_code, answer.headers["Content-Encoding"]) == (200, "gzip")
+        page = gzip.decompress(answer.content).decode()
+        assert page.count('<tr><th scope="row">') > 360
+        assert len(answer.content) < 15_000
+        # The links on a path's own page repeat it: of the longest, only what is sent is small.
+        assert len(page) < 100_000 or length > 1000
+
+
+TEXTS = st.text(max_size=30) | st.sampled_from(
+    ["", "/", "/api/", "\x00", "\u202e", "2026-03-01", "9999-12-31", "0001-01-01", "UTC", "Europe/Berlin", "1" * 400]
+)
+QUERIES = st.dictionaries(
+    st.sampled_from(
+        ["path", "prefix", "tz", "first", "last", "period", "interval", "cursor", "search", "country", "status", "bot"]
+    )
+    | st.text(max_size=5),
+    TEXTS | st.sampled_from([*PERIODS, "hour", "day", "week", "month", "true", "200"]),
+    max_size=5,
+)
+BYTES = st.binary(max_size=40).map(quote)
+
+
+def encoded(query: dict[str, str]) -> str:
+    """As a query string; half a surrogate pair as its bytes."""
+    return "&".join(
+        f"{quote(name, errors='surrogatepass')}={quote(value, errors='surrogatepass')}" for name, value in query.items()
+    )
+
+
+@given(st.sampled_from([*PAGES, "/by/bot/", "/path/", "/by/referrer_url/"]), QUERIES.map(encoded) | BYTES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_address_breaks_a_page(client, hits, page, query):
+    answer = client.get(with_query(page, query))
+    assert answer.status_code in (200, 302, 400, 422), (page, query)
