@@ -42,7 +42,7 @@ MOST_RESET_AT_ONCE = 500
 
 admin.site.site_header = admin.site.site_title = "Hit Counter"
 admin.site.index_title = "Counts, imports and load tests"
-admin.site.site_url = "/stats/"
+admin.site.site_url = "/"
 
 
 class Totals(NamedTuple):

@@ -442,10 +442,10 @@ class Verification(models.Model):
         ordering = ["-at"]
         indexes = [models.Index("at", name="verification_at")]
 
+    def __str__(self) -> str:
+        return f"{self.checked:,} paths at {self.at:%Y-%m-%d %H:%M:%S} UTC"
+
     @property
     def balance(self) -> bool:
         """Whether nothing differed."""
         return not (self.differing or self.rollups_differing)
-
-    def __str__(self) -> str:
-        return f"{self.checked:,} paths at {self.at:%Y-%m-%d %H:%M:%S} UTC"
