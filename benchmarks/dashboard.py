@@ -2,9 +2,9 @@
 
     python -m benchmarks.dashboard [--hits 10000000] [--paths 1000000] [--rounds 30] [--keep DIRECTORY]
 
-Fills a private PostgreSQL as benchmarks/reading.py does (--keep leaves it for the next time), starts the service and asks
-for each page --rounds times in turn over HTTP, one client at a time. Prints median and 95th percentile, the page's size
-before compression, and, where there is a Chromium, the largest contentful paint of the overview (median of 5).
+Fills a private PostgreSQL as benchmarks/reading.py does (--keep leaves it for the next time), starts the service and
+asks for each page --rounds times in turn over HTTP, one client at a time. Prints median and 95th percentile, the page's
+size before compression, and, where there is a Chromium, the largest contentful paint of the overview (median of 5).
 """
 
 import argparse

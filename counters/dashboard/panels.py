@@ -91,13 +91,13 @@ def of_paths(narrowing: Narrowing, rows: Iterable[Row], total: int | None) -> li
 
 def of_nodes(narrowing: Narrowing, nodes: Sequence[Node]) -> list[Line]:
     """Children in the tree: what has more below leads on into the tree, a path by itself to its page."""
-    total, most = sum(node.hits for node in nodes), max((node.hits for node in nodes), default=0)
+    most = max((node.hits for node in nodes), default=0)
     return [
         Line(
             path_shown(node.path),
             node.hits,
             bar=_percent(node.hits, most),
-            share=_percent(node.hits, total),
+            share=None,
             link=narrowing.link("tree", path=None, prefix=node.path, cursor=None)
             if node.path.endswith("/")
             else narrowing.link("path", path=node.path, prefix=None, cursor=None),

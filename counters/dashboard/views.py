@@ -86,7 +86,7 @@ def path(request: HttpRequest) -> HttpResponse:
         children=panels.of_nodes(narrowed, nodes[:ROWS]),
         below=narrowed.link("tree", path=None, prefix=parent),
         badge_path=f"/badge{asked}.svg",
-        badge=request.build_absolute_uri(f"/badge{asked}.svg"),
+        badge=f"{request.scheme}://{request.get_host()}/badge{asked}.svg",
         snippet=_snippet(request, asked),
         json=narrowed.export(reverse("stats-path"), interval=narrowed.interval),
     )
@@ -186,9 +186,11 @@ def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
 
 def _snippet(request: HttpRequest, path: str) -> str:
     """What a shell sends to count the path once: by itself if it is one that counts, else reported."""
+    here = f"{request.scheme}://{request.get_host()}"
     if path.startswith(COUNTED_PREFIX):
-        return f"curl {shlex.quote(request.build_absolute_uri(path))}"
-    return f"curl {request.build_absolute_uri(reverse('hits'))} --json {shlex.quote(json.dumps([{'path': path}]))}"
+        # As it stands: curl would take brackets for a pattern, and dots for a way up.
+        return f"curl --globoff --path-as-is {shlex.quote(here + path)}"
+    return f"curl {here}{reverse('hits')} --json {shlex.quote(json.dumps([{'path': path}]))}"
 
 
 def _exports(narrowed: Narrowing, address: str) -> dict[str, str]:
