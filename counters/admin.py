@@ -1,4 +1,4 @@
-"""The admin: counters to browse, search and reset, imported logs, and load tests. No figure can be edited."""
+"""The admin: counters to browse, search and reset, imported logs, load tests, verifications. No figure is edited."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -20,15 +20,16 @@ from django.utils.html import format_html, format_html_join
 
 from counters.bounds import LONGEST_READ_SECONDS, TookTooLong, bounded_read
 from counters.hits import now
-from counters.models import Counter, ImportedLog, LoadTestRun, path_begins_with
+from counters.models import Counter, ImportedLog, LoadTestRun, Verification, path_begins_with
 from counters.reset import Gone, ResetBusy, reset
 
 if TYPE_CHECKING:
     CounterModelAdmin = admin.ModelAdmin[Counter]
     ImportedLogModelAdmin = admin.ModelAdmin[ImportedLog]
     LoadTestModelAdmin = admin.ModelAdmin[LoadTestRun]
+    VerificationModelAdmin = admin.ModelAdmin[Verification]
 else:
-    CounterModelAdmin = ImportedLogModelAdmin = LoadTestModelAdmin = admin.ModelAdmin
+    CounterModelAdmin = ImportedLogModelAdmin = LoadTestModelAdmin = VerificationModelAdmin = admin.ModelAdmin
 
 #: A page is found by passing over those before it: the hundredth takes 50 ms of a million counters.
 MOST_PAGES = 100
@@ -41,7 +42,7 @@ MOST_RESET_AT_ONCE = 500
 
 admin.site.site_header = admin.site.site_title = "Hit Counter"
 admin.site.index_title = "Counts, imports and load tests"
-admin.site.site_url = "/stats/"
+admin.site.site_url = "/"
 
 
 class Totals(NamedTuple):
@@ -292,6 +293,12 @@ class ImportedLogAdmin(ReadOnly, ImportedLogModelAdmin):
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
         return super().delete_view(request, object_id, {**(extra_context or {}), "subtitle": self.subtitle})
+
+
+@admin.register(Verification)
+class VerificationAdmin(ReadOnly, VerificationModelAdmin):
+    list_display = fields = ("at", "checked", "differing", "rollups_differing")
+    sortable_by = ("at",)
 
 
 @admin.register(LoadTestRun)

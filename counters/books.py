@@ -5,17 +5,22 @@ compared with the paths' days.
 """
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from counters.dimensions import ROLLED_UP
+from counters.models import Verification
 from counters.sql import load
+
+#: So many verifications are kept.
+MOST_KEPT = 100
 
 _VERIFY = load("verify_books")
 _VERIFY_ROLLUPS = load("verify_rollups")
+_SIZE = load("books_size")
 # Measured on a million paths with five million buckets: 14 s, and 29 s with PostgreSQL's default of 4 MB.
 _ROOM = "SET LOCAL work_mem = '64MB'"
 _ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
@@ -69,3 +74,23 @@ def verify(found: Callable[[Difference | RollupDifference], object]) -> Verdict:
     for rollup in rollups:
         found(rollup)
     return Verdict(checked, differing, len(rollups))
+
+
+def size() -> int:
+    """How many bytes `verify` reads. Measured: 0.6 s for 96 MB of 100,000 paths, 12 s for 960 MB of a million."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SIZE)
+        return int(cursor.fetchone()[0])
+
+
+def keep(verdict: Verdict, at: datetime) -> Verification:
+    """Keep what `verify` found when it was called at this time (aware), and forget what is too long ago."""
+    kept = Verification.objects.create(at=at, **verdict._asdict())
+    newest = Verification.objects.order_by("-at").values("id")[:MOST_KEPT]
+    Verification.objects.exclude(id__in=newest).delete()
+    return kept
+
+
+def last_verification() -> Verification | None:
+    """What was found when all books were verified last."""
+    return Verification.objects.order_by("-at").first()

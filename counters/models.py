@@ -427,3 +427,25 @@ class LoadTestRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.requested:,} requests at {self.started:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class Verification(models.Model):
+    """What was found when all books were verified; the last hundred are kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    at = models.DateTimeField()
+    checked = models.BigIntegerField(help_text="paths")
+    differing = models.BigIntegerField(help_text="of these paths")
+    rollups_differing = models.BigIntegerField(help_text="figures rolled up of all paths")
+
+    class Meta:
+        ordering = ["-at"]
+        indexes = [models.Index("at", name="verification_at")]
+
+    def __str__(self) -> str:
+        return f"{self.checked:,} paths at {self.at:%Y-%m-%d %H:%M:%S} UTC"
+
+    @property
+    def balance(self) -> bool:
+        """Whether nothing differed."""
+        return not (self.differing or self.rollups_differing)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import MutableMapping
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
 from hitcounter.housekeeping import Housekeeping
+
+# WhiteNoise hands out its files, which are small, as iterators that are not asynchronous; our own are.
+warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
 
 origin_of = origins().of
 

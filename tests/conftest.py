@@ -22,6 +22,7 @@ COUNTED_TABLES = (
     "counters_retention",
     "counters_idempotencykey",
     "counters_importedlog",
+    "counters_verification",
 )
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

@@ -298,6 +298,7 @@ class Schema(ErrorsInJSON):
 
 
 class Docs(ErrorsInJSON, SpectacularSwaggerSplitView):
-    """The page: Swagger UI, whose files come from this service, and whose script is not in the page."""
+    """The page: Swagger UI, whose files come from this service; neither its script nor its style stands in the page."""
 
+    template_name = "counters/docs.html"
     http_method_names = ["get", "head"]

@@ -13,6 +13,7 @@ from counters.stats import Point
 _GAP = 0.12
 HEIGHT = 100
 MOST_TICKS = 6
+_HOURS_BY_THEMSELVES = 50
 #: Django's date formats, for the axis and for the table.
 _SHORT = {"hour": "H:i", "day": "j M", "week": "j M", "month": "M Y"}
 _LONG = {"hour": "D, j M Y, H:i", "day": "D, j M Y", "week": "j M Y", "month": "F Y"}
@@ -59,7 +60,7 @@ def chart(series: Sequence[Point], interval: str) -> Chart | None:
         hits=_outline([point.hits / top for point in series]),
         visitors=_outline([point.visitors / top for point in series]),
         top=top,
-        ticks=_ticks([point.at for point in series], _SHORT[interval]),
+        ticks=_ticks([point.at for point in series], interval),
         bars=bars,
         highest=max(bars, key=lambda bar: bar.hits),
     )
@@ -94,10 +95,13 @@ def _outline(shares: Sequence[float]) -> str:
     )
 
 
-def _ticks(times: Sequence[datetime], form: str) -> list[Tick]:
-    """Some of the times, evenly apart."""
-    step = ceil(len(times) / MOST_TICKS)
+def _ticks(times: Sequence[datetime], interval: str) -> list[Tick]:
+    """Some of the times, evenly apart; of the hours of many days, those at which days begin."""
+    where, form = list(range(len(times))), _SHORT[interval]
+    if interval == "hour" and len(times) > _HOURS_BY_THEMSELVES:
+        where, form = [n for n in where[1:] if times[n].date() != times[n - 1].date()], _SHORT["day"]
+    step = ceil(len(where) / MOST_TICKS)
     return [
         Tick(round(100 * (at + 0.5) / len(times), 2), date_format(times[at], form))
-        for at in range(step // 2, len(times), step)
+        for at in where[(len(where) - 1) % step // 2 :: step]
     ]

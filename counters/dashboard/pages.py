@@ -15,10 +15,12 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.gzip import gzip_page
 from rest_framework.exceptions import ValidationError
 
+from counters import books
 from counters.api.errors import unavailable
 from counters.bounds import TookTooLong
 from counters.dashboard.access import may_look
 from counters.dashboard.narrowing import Narrowing
+from counters.models import Verification
 from counters.periods import PeriodInvalid
 from counters.stats import NotKept
 
@@ -85,8 +87,16 @@ def shown(
         for page, _, carries in PAGES
     }
     pages = [{"name": title, "link": links[page], "chosen": page == name} for page, title, _ in PAGES]
-    shared = {"narrowing": narrowing, "links": links, "pages": pages}
+    shared = {"narrowing": narrowing, "links": links, "pages": pages, "books": _books()}
     return render(request, f"dashboard/{name}.html", {**shared, **context}, status=status)
+
+
+def _books() -> Verification | None:
+    """The last verification; None as well where the database cannot be reached, of which the page itself tells."""
+    try:
+        return books.last_verification()
+    except (OperationalError, InterfaceError):
+        return None
 
 
 def refusal(

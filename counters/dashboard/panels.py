@@ -94,13 +94,13 @@ def of_nodes(narrowing: Narrowing, nodes: Sequence[Node]) -> list[Line]:
 
     The parent is one of them where it has hits of its own, and by itself.
     """
-    total, most = sum(node.hits for node in nodes), max((node.hits for node in nodes), default=0)
+    most = max((node.hits for node in nodes), default=0)
     return [
         Line(
             label,
             node.hits,
             bar=_percent(node.hits, most),
-            share=_percent(node.hits, total),
+            share=None,
             link=narrowing.link("tree", path=None, prefix=node.path, cursor=None)
             if node.path.endswith("/") and node.path != (narrowing.question.prefix or "/")
             else narrowing.link("path", path=node.path, prefix=None, cursor=None),

@@ -1,9 +1,11 @@
 """How a page is narrowed otherwise: periods, intervals, bots, and what it is narrowed to already."""
 
+from datetime import date
 from typing import Any, NamedTuple
 
+from django.utils.formats import date_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from counters.dashboard import panels
 from counters.dashboard.narrowing import Narrowing
@@ -62,7 +64,18 @@ def picker(narrowing: Narrowing, view: str, *parts: str) -> dict[str, Any]:
             Choice(value, name, "", narrowing.question.filters.get("bot", "") == value)
             for value, name in AUDIENCES.items()
         ],
+        "days": _days(asked["first"], asked["last"]),
         "first": asked["first"].isoformat() if asked["first"] else "",
         "last": asked["last"].isoformat() if asked["last"] else "",
         "chips": panels.chips(narrowing, view, *parts),
     }
+
+
+def _days(first: date | None, last: date | None) -> str:
+    """A period of days of its own as people write it, "" for none."""
+    if first and last:
+        days = [date_format(day, "j M Y") for day in dict.fromkeys((first, last))]
+        return " – ".join(days)
+    if first:
+        return gettext("since %(day)s") % {"day": date_format(first, "j M Y")}
+    return gettext("until %(day)s") % {"day": date_format(last, "j M Y")} if last else ""

@@ -87,7 +87,7 @@ def path(request: HttpRequest) -> HttpResponse:
         children=panels.of_nodes(narrowed, nodes[:ROWS]),
         below=narrowed.link("tree", path=None, prefix=parent),
         badge_path=badge,
-        badge=request.build_absolute_uri(badge),
+        badge=f"{request.scheme}://{request.get_host()}{badge}",
         snippet=_snippet(request, asked),
         json=narrowed.export(reverse("stats-path"), interval=narrowed.interval),
     )
@@ -187,9 +187,10 @@ def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
 
 def _snippet(request: HttpRequest, path: str) -> str:
     """What a shell sends to count the path once: by itself if that counts it, else reported."""
+    here = f"{request.scheme}://{request.get_host()}"
     if path.startswith(COUNTED_PREFIX) and is_addressed(path):
-        return f"curl {shlex.quote(request.build_absolute_uri(path))}"
-    return f"curl {request.build_absolute_uri(reverse('hits'))} --json {shlex.quote(json.dumps([{'path': path}]))}"
+        return f"curl {shlex.quote(here + path)}"
+    return f"curl {here}{reverse('hits')} --json {shlex.quote(json.dumps([{'path': path}]))}"
 
 
 def _exports(narrowed: Narrowing, address: str) -> dict[str, str]:

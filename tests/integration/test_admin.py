@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from counters import admin as counter_admin
 from counters import bounds
-from counters.books import verify
+from counters.books import Verdict, keep, verify
 from counters.hits import counter_id, now
 from counters.models import Counter, HourlyHits, ImportedLog, LoadTestRun
 from counters.reset import ResetBusy
@@ -422,3 +422,25 @@ def test_an_imported_log_can_be_forgotten_by_who_may_delete_it(admin_client, cli
     assert "count again" in admin_client.get(f"{IMPORTED_LOGS}{log.pk}/delete/").content.decode()
     assert admin_client.post(f"{IMPORTED_LOGS}{log.pk}/delete/", {"post": "yes"}).status_code == 302
     assert not ImportedLog.objects.exists()
+
+
+# Verifications
+
+
+def test_verifications_are_listed_and_cannot_be_changed(admin_client):
+    kept = keep(Verdict(1234, 5, 6), now())
+    page = admin_client.get("/admin/counters/verification/").content.decode()
+    assert "1234" in page
+    page = admin_client.get(f"/admin/counters/verification/{kept.pk}/change/").content.decode()
+    assert 'name="_save"' not in page
+    assert admin_client.post(f"/admin/counters/verification/{kept.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_a_load_test_that_failed_says_why_and_shows_its_latencies(admin_client):
+    report = {**REPORT, "histogram": [{"ms": 0.5, "count": 998}, {"ms": 1000, "count": 2}]}
+    run = LoadTestRun.objects.create(
+        url="http://x", requested=1000, concurrency=100, report=report, failure="It <fell>."
+    )
+    page = admin_client.get(f"{LOAD_TESTS}{run.pk}/change/").content.decode()
+    for part in ("It &lt;fell&gt;.", "<td>0.5</td><td>998</td>", "<td>1,000</td><td>2</td>"):
+        assert part in page

@@ -241,3 +241,17 @@ def test_it_can_end_before_it_has_begun():
 
     at_work(scenario)
     asyncio.run(Housekeeping().close())
+
+
+def test_its_end_cuts_a_verification_of_the_books_short(day, other, caplog):
+    async def scenario(keeping: Housekeeping) -> None:
+        await until(lambda: day in rolled_up(other))
+        await until(lambda: other.execute("DELETE FROM counters_verification RETURNING at").fetchall())
+        with other.transaction():
+            other.execute("LOCK TABLE counters_counter IN ACCESS EXCLUSIVE MODE")
+            await until(lambda: waiting(other))
+            assert await seconds(keeping) < AT_ONCE
+
+    at_work(scenario)
+    assert told(caplog) == []
+    assert other.execute("SELECT FROM counters_verification").fetchall() == []

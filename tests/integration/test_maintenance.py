@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from django.db import DataError, connection
 
-from counters import days, maintenance, stats
+from counters import books, days, maintenance, stats
 from counters.dimensions import PLAIN, Dimensions, Origin
 from counters.hits import counter_id, now
 from counters.ingest.writer import PostgresWriter
@@ -26,6 +26,7 @@ from counters.models import (
     LateDay,
     Retention,
     RolledDay,
+    Verification,
     VisitorSalt,
 )
 from counters.periods import Period
@@ -459,3 +460,48 @@ def test_what_is_not_kept_of_days_before_a_paths_first_hit_takes_no_question_fro
         series = stats.series(question, "day")
         assert (series[0].at, series[0].hits) == (THIRD, 1)
     assert stats.path_report(Question(path="/shop/a"), "day").series[0].at == THIRD
+
+
+# The books
+
+
+def verified() -> list[datetime]:
+    return list(Verification.objects.order_by("at").values_list("at", flat=True))
+
+
+def test_the_books_are_verified_once_a_day_when_the_day_before_has_been_rolled_up():
+    three_days()
+    for minutes in (-600, 0, 4, 5, 6, 600):
+        maintain(FOURTH + timedelta(minutes=minutes))
+    assert verified() == [FOURTH - timedelta(minutes=600), FOURTH + timedelta(minutes=5)]
+    assert RolledDay.objects.filter(day=THIRD.date()).exists()
+    kept = Verification.objects.latest("at")
+    assert (kept.checked, kept.differing, kept.rollups_differing) == (3, 0, 0)
+
+
+def test_what_differs_is_a_warning_and_holds_up_nothing(caplog):
+    three_days()
+    Counter.objects.filter(path="/a").update(hits=99)
+    assert "Rolled up 2026-03-01." in maintain(LATER)
+    assert Verification.objects.get().differing == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "1 of 3 paths differ, and 0 of the figures" in caplog.text
+
+
+def test_large_books_are_not_verified_by_the_way(monkeypatch):
+    three_days()
+    monkeypatch.setattr(maintenance, "MOST_BYTES_VERIFIED", books.size() - 1)
+    maintain(SECOND)
+    assert verified() == []
+    monkeypatch.setattr(maintenance, "MOST_BYTES_VERIFIED", books.size() + 2**20)
+    maintain(SECOND)
+    assert verified() == [SECOND]
+
+
+def test_books_grow_with_every_table_that_is_read():
+    sizes = [books.size()]
+    three_days()
+    sizes.append(books.size())
+    maintain(LATER)
+    sizes.append(books.size())
+    assert sizes[0] < sizes[1] < sizes[2]

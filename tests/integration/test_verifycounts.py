@@ -12,12 +12,12 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import F
 
-from counters.books import Verdict, verify
+from counters.books import MOST_KEPT, Verdict, keep, last_verification, verify
 from counters.dimensions import PLAIN, ROLLED_UP, Dimensions, Origin
-from counters.hits import counter_id
+from counters.hits import counter_id, now
 from counters.ingest.writer import PostgresWriter
 from counters.maintenance import maintain
-from counters.models import Counter, DailyHits, DailyPaths, Hit, HourlyHits, LateDay, RolledDay, Rollup
+from counters.models import Counter, DailyHits, DailyPaths, Hit, HourlyHits, LateDay, RolledDay, Rollup, Verification
 from hitcounter.asgi import conninfo
 from tests.oracle import drop_days
 
@@ -287,3 +287,28 @@ def test_paths_that_differ_are_shown_when_only_their_days_are_kept(rolled_up, sp
     spoil()
     status, lines = run()
     assert (status, lines[0]) == (1, line)
+
+
+# What is kept
+
+
+@one_transaction
+def test_a_run_leaves_what_it_found():
+    assert last_verification() is None
+    count("/api/a/", "/api/b/")
+    before = now()
+    run()
+    good = last_verification()
+    assert (good.checked, good.differing, good.rollups_differing) == (2, 0, 0)
+    assert before <= good.at <= now()
+    Counter.objects.filter(path="/api/a/").update(hits=5)
+    run()
+    bad = last_verification()
+    assert (bad.checked, bad.differing) == (2, 1) and bad.at > good.at
+
+
+@one_transaction
+def test_the_last_hundred_are_kept():
+    for n in range(MOST_KEPT + 5):
+        keep(Verdict(n, 0, 0), NOON + n * DAY)
+    assert sorted(Verification.objects.values_list("checked", flat=True)) == list(range(5, MOST_KEPT + 5))

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from counters.books import Difference, RollupDifference, verify
+from counters.books import Difference, RollupDifference, keep, verify
+from counters.hits import now
 
 
 class Command(BaseCommand):
@@ -16,7 +17,10 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        checked, differing, rollups = verify(lambda difference: self.stdout.write(_line(difference)))
+        begun = now()
+        verdict = verify(lambda difference: self.stdout.write(_line(difference)))
+        keep(verdict, begun)
+        checked, differing, rollups = verdict
         paths = "1 path" if checked == 1 else f"{checked:,} paths"
         if not differing and not rollups:
             self.stdout.write(f"{paths} checked: the books balance.")

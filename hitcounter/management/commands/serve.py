@@ -43,6 +43,7 @@ class Command(BaseCommand):
         self.stdout.write(
             f"Hit Counter serves on {url} with {settings.HITCOUNTER_WORKERS} workers; Ctrl-C stops it.\n"
             f"  counts      {url}/api/…\n"
+            f"  dashboard   {url}/\n"
             f"  statistics  {url}/stats/\n"
             f"  admin       {url}/admin/\n"
         )
