@@ -20,6 +20,7 @@ from counters.api.errors import unavailable
 from counters.bounds import TookTooLong
 from counters.dashboard.access import may_look
 from counters.dashboard.narrowing import Narrowing
+from counters.dashboard.shown import value_shown
 from counters.models import Verification
 from counters.periods import PeriodInvalid
 from counters.stats import NotKept
@@ -108,4 +109,4 @@ def refusal(
 
 def _named(error: ValidationError) -> list[tuple[str, str]]:
     details: Any = error.detail
-    return [(name, str(fault)) for name, faults in details.items() for fault in faults]
+    return [(value_shown(name), str(fault)) for name, faults in details.items() for fault in faults]

@@ -28,7 +28,7 @@ from counters.dashboard.narrowing import (
 )
 from counters.dashboard.pages import page, shown
 from counters.dashboard.pickers import picker
-from counters.dashboard.shown import is_addressed, path_shown
+from counters.dashboard.shown import is_addressed, path_shown, value_shown
 from counters.hits import COUNTED_PREFIX
 from counters.stats import Position
 
@@ -117,7 +117,8 @@ def _found(request: HttpRequest, search: str) -> HttpResponse:
     if sent.startswith("/"):
         return redirect(f"{reverse('paths')}?{urlencode({'prefix': sent, 'period': 'all'})}")
     rows = stats.search(sent, LONG_ROWS)
-    return shown(request, "paths", {"search": search, "lines": panels.of_paths(EVERYTHING, rows, None)})
+    lines = panels.of_paths(EVERYTHING, rows, None)
+    return shown(request, "paths", {"search": search, "searched": value_shown(search), "lines": lines})
 
 
 @page
