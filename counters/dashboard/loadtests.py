@@ -6,6 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext
 from rest_framework.exceptions import ValidationError
 
 from counters import loadtest
@@ -51,7 +52,7 @@ def _listed(request: HttpRequest, asked: str = str(USUAL_REQUESTS), fault: str =
         "running": loadtest.running(),
         "most": settings.HITCOUNTER_MAX_LOADTEST,
         "asked": asked,
-        "fault": fault,
+        "fault": gettext(fault) if fault else "",
     }
     return shown(request, "loadtests", context, status=status)
 

@@ -64,9 +64,9 @@ def _page(view: View, methods: Sequence[str]) -> View:
                 request, 400, gettext("This address asks for something that there is not."), _named(error)
             )
         except PeriodInvalid as error:
-            response = refusal(request, 400, str(error))
+            response = refusal(request, 400, gettext(str(error)))
         except NotKept as error:
-            response = refusal(request, 422, str(error))
+            response = refusal(request, 422, gettext(str(error)))
         except TookTooLong:
             response = refusal(request, 503, gettext("That took too long; what begins with a slash is found at once."))
         except (OperationalError, InterfaceError) as error:
@@ -109,4 +109,4 @@ def refusal(
 
 def _named(error: ValidationError) -> list[tuple[str, str]]:
     details: Any = error.detail
-    return [(value_shown(name), str(fault)) for name, faults in details.items() for fault in faults]
+    return [(value_shown(name), gettext(str(fault))) for name, faults in details.items() for fault in faults]
