@@ -6,7 +6,7 @@ it is given, and holds its snapshot until it is at its end or closed.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_wit
 from counters.periods import buckets
 from counters.questions import Position, Question
 from counters.sources import Kind, NotKept, Source, right, spans, whats_there, within
+from counters.sql import load
 from counters.tallies import FIRST, Scope
 
 __all__ = ["NotKept", "Position", "Question", "TookTooLong"]
@@ -44,6 +45,9 @@ LOCK TABLE counters_hit IN ACCESS SHARE MODE;
 # PostgreSQL takes the nodes to be as many as the paths, and does not think it worth while.
 _BY_ALL_PROCESSES = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0"
 _TUNED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
+
+
+_TOP_VALUES = sql.SQL(load("top_values"))
 
 
 class Total(NamedTuple):
@@ -186,9 +190,7 @@ def path_report(question: Question, interval: str) -> PathReport:
             counter.hits if counter else 0,
             counter.first_hit if counter else None,
             counter.last_hit if counter else None,
-            # Of intervals, the visitors do not add up: a day's may come in several. Each is a bot, or is not.
-            sum(share.hits for share in values["bot"]),
-            sum(share.visitors for share in values["bot"]),
+            *_sums(values["bot"]),
             points,
             values,
         )
@@ -204,14 +206,13 @@ def overview(
     with _snapshot():
         scope = _scope(question)
         points = _series(scope, interval)
-        found, visitors = _figures(scope)
+        values = _values_at_once(scope, {*names, "bot"}, top)
         return Overview(
-            found,
-            visitors,
+            *_sums(values["bot"]),
             _figures_if_kept(before) if before else None,
             points,
             _leaders(scope, top),
-            {name: _shares(scope, name, top) for name in names},
+            {name: values[name][:top] for name in names},
         )
 
 
@@ -402,6 +403,11 @@ def _figures(scope: Scope) -> tuple[int, int]:
     return found, visitors
 
 
+def _sums(bots: list[Share]) -> tuple[int, int]:
+    """Hits and visitors; those of intervals do not add up, since a visitor of a day may come in several."""
+    return sum(share.hits for share in bots), sum(share.visitors for share in bots)
+
+
 def _figures_if_kept(question: Question) -> tuple[int, int] | None:
     try:
         return _figures(_scope(question))
@@ -409,11 +415,20 @@ def _figures_if_kept(question: Question) -> tuple[int, int] | None:
         return None
 
 
-def _shares(scope: Scope, dimension: str, limit: int | None, after: Position | None = None) -> list[Share]:
-    return [Share(*row) for row in _rows(_values(scope, dimension, limit, after))]
+def _values_at_once(scope: Scope, names: Set[str], top: int) -> dict[str, list[Share]]:
+    """The values of each dimension that have most hits: `top` of them, but both of two."""
+    top = max(top, 2)
+    if scope.question.path:
+        return {name: [Share(*row) for row in _rows(_values(scope, name, top))] for name in names}
+    shares: dict[str, list[Share]] = {name: [] for name in names}
+    relations = tallies.values(scope, sorted(names))
+    statement = _TOP_VALUES.format(values=sql.SQL(" UNION ALL ").join(relations), top=top)
+    for name, *share in _rows(statement) if relations else []:
+        shares[name].append(Share(*share))
+    return shares
 
 
-def _values(scope: Scope, dimension: str, limit: int | None, after: Position | None) -> sql.Composable:
+def _values(scope: Scope, dimension: str, limit: int | None = None, after: Position | None = None) -> sql.Composable:
     shares = sql.SQL("SELECT value, hits, visitors FROM ({}) AS t").format(tallies.tally(scope, dimension))
     return _part_of(shares, "value", limit, after)
 
