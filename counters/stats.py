@@ -5,6 +5,7 @@ it is given, and holds its snapshot until it is at its end or closed.
 """
 
 import json
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from counters.dimensions import NAMES
 from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
 from counters.periods import buckets
 from counters.questions import Position, Question
-from counters.sources import Kind, NotKept, Source, right, spans, whats_there, within
+from counters.sources import Kind, NotKept, Source, Span, right, spans, whats_there, within
 from counters.sql import load
 from counters.tallies import FIRST, Scope
 
@@ -205,12 +206,13 @@ def overview(
     """
     with _snapshot():
         scope = _scope(question)
-        points = _series(scope, interval)
+        starts = _starts(scope, interval)
         values = _values_at_once(scope, {*names, "bot"}, top)
+        total = _sums(values["bot"])
         return Overview(
-            *_sums(values["bot"]),
+            *total,
             _figures_if_kept(before) if before else None,
-            points,
+            _points(scope, starts, total),
             _leaders(scope, top),
             {name: values[name][:top] for name in names},
         )
@@ -375,22 +377,43 @@ def _paths_of_days(scope: Scope) -> int:
 
 
 def _series(scope: Scope, interval: str) -> list[Point]:
+    return _points(scope, _starts(scope, interval))
+
+
+def _starts(scope: Scope, interval: str) -> list[datetime]:
+    """When each interval begins, in UTC. Raises PeriodInvalid."""
     period = scope.question.period
     if not scope.there.days:
         return []
     first = period.start or max(scope.start, days.midnight(scope.there.days[0].day))
-    starts = buckets(first, period.end or max(hits.now(), first), interval, period.tz)
+    return buckets(first, period.end or max(hits.now(), first), interval, period.tz)
+
+
+def _points(scope: Scope, starts: list[datetime], total: tuple[int, int] | None = None) -> list[Point]:
+    """What came in each interval. With the total, hits that lie in one need not be read for that: it has the rest."""
     if not starts:
         return []
-    found = {
-        bucket: figures
-        for bucket, *figures in _rows(
-            sql.SQL("SELECT bucket, hits, visitors FROM ({}) AS t").format(tallies.tally(scope, "", starts))
-        )
-    }
-    return [
-        Point(start.astimezone(period.tz), *found.get(bucket, (0, 0))) for bucket, start in enumerate(starts, start=1)
-    ]
+    parts = tallies.parts_of_tally(scope, "", starts)
+    rest = _bucket_with_the_rest(starts, parts[Source.HITS]) if total else None
+    if rest is not None:
+        parts[Source.HITS] = []
+    figures = _rows(
+        sql.SQL("SELECT bucket, hits, visitors FROM ({}) AS t").format(tallies.tally_of(scope, parts, "", starts))
+    )
+    found = {bucket: (found, visitors) for bucket, found, visitors in figures}
+    if total and rest is not None:
+        found.pop(rest, None)
+        found[rest] = total[0] - sum(n for n, _ in found.values()), total[1] - sum(n for _, n in found.values())
+    tz = scope.question.period.tz
+    return [Point(start.astimezone(tz), *found.get(bucket, (0, 0))) for bucket, start in enumerate(starts, start=1)]
+
+
+def _bucket_with_the_rest(starts: list[datetime], where: list[Span]) -> int | None:
+    """The interval that all these spans lie in, if visitors add up over the intervals: these end with UTC days."""
+    if not where or any(start != days.midnight(start.date()) for start in starts[1:]):
+        return None
+    first, last = bisect_right(starts, where[0][0]), bisect_left(starts, where[-1][1])
+    return max(first, 1) if max(first, 1) == last else None
 
 
 def _figures(scope: Scope) -> tuple[int, int]:
@@ -422,7 +445,7 @@ def _values_at_once(scope: Scope, names: Set[str], top: int) -> dict[str, list[S
         return {name: [Share(*row) for row in _rows(_values(scope, name, top))] for name in names}
     shares: dict[str, list[Share]] = {name: [] for name in names}
     relations = tallies.values(scope, sorted(names))
-    statement = _TOP_VALUES.format(values=sql.SQL(" UNION ALL ").join(relations), top=top)
+    statement = _TOP_VALUES.format(values=sql.SQL(" UNION ALL ").join(map(sql.SQL("({})").format, relations)), top=top)
     for name, *share in _rows(statement) if relations else []:
         shares[name].append(Share(*share))
     return shares

@@ -65,8 +65,16 @@ def tally(scope: Scope, dimension: str = "", bounds: Sequence[datetime] = ()) ->
 
     `bounds` are the sorted starts of the buckets, which are numbered from 1; without them there is one. Raises NotKept.
     """
-    kind = kind_of(scope.question, dimension)
-    parts = spans(scope.there, kind, scope.start, scope.end, bounds)
+    return tally_of(scope, parts_of_tally(scope, dimension, bounds), dimension, bounds)
+
+
+def parts_of_tally(scope: Scope, dimension: str = "", bounds: Sequence[datetime] = ()) -> Spans:
+    """Where to read what `tally` adds up. Raises NotKept."""
+    return spans(scope.there, kind_of(scope.question, dimension), scope.start, scope.end, bounds)
+
+
+def tally_of(scope: Scope, parts: Spans, dimension: str = "", bounds: Sequence[datetime] = ()) -> sql.Composable:
+    """The relation `tally` of these parts alone."""
     starts = [max(scope.start, bounds[0]), *bounds[1:]] if bounds else [scope.start]
     relations = [_of_hits(scope, dimension, starts, parts[Source.HITS])] if parts[Source.HITS] else []
     if parts[Source.DAYS] or parts[Source.HOURS]:
@@ -292,30 +300,39 @@ def _values_of_rollups(scope: Scope, names: Sequence[str], parts: Spans) -> sql.
 
 
 def _values_of_hits(scope: Scope, names: Sequence[str], where: list[Span]) -> sql.Composable:
-    def joined(between: LiteralString, template: LiteralString) -> sql.Composable:
-        """The template with the name (0), its column (1), that of visitors seen again (2), and what both are."""
+    def each(between: LiteralString, template: LiteralString) -> sql.Composable:
         return sql.SQL(between).join(
             sql.SQL(template).format(
-                name,
-                sql.Identifier(name),
-                sql.Identifier(f"{name}_again"),
-                d=_column(name),
-                f=_column(name, "f"),
+                name=name, column=sql.Identifier(name), first=sql.Identifier(f"first_{name}"), value=_column(name)
             )
             for name in names
         )
 
     return _VALUES_OF_HITS.format(
-        dimension=joined(" ", "WHEN grouping({1}) = 0 THEN {0}"),
-        values=joined(", ", "{1}"),
-        agains=joined(", ", "{2}"),
-        columns=joined(
-            ", ", "{d} AS {1}, CASE WHEN pair.first IS NOT NULL AND {d} <> {f} THEN pair.visitor END AS {2}"
-        ),
-        sets=joined(", ", "({1}, {2})"),
         hits=_hits(scope, scope.question.filters, where),
         since=where[0][0].date(),
+        asked=_FEW_SETS if _is_narrow(scope) else sql.SQL("true"),
+        columns=each(", ", "{value} AS {column}"),
+        pairs_of_columns=each(", ", "known.{column}, first.{column} AS {first}"),
+        dimension=each(" ", "WHEN grouping({column}) = 0 THEN {name}"),
+        names=each(", ", "{column}"),
+        sets=each(", ", "({column})"),
+        others=each(" UNION ALL ", _ANOTHER_VALUE),
     )
+
+
+# All combinations of a day are read in less time than most of them are looked up in.
+_FEW_SETS = sql.SQL("d.id IN (SELECT dimensions_id FROM pair)")
+_ANOTHER_VALUE: LiteralString = (
+    "SELECT {name}, value, 0, count(*) FROM ("
+    "SELECT DISTINCT {column} AS value, visitor FROM later WHERE {column} <> {first}) AS another GROUP BY 2"
+)
+
+
+def _is_narrow(scope: Scope) -> bool:
+    """Whether only some hits are asked for."""
+    question = scope.question
+    return bool(question.path or question.prefix not in ("", "/") or question.filters.keys() - {"bot"})
 
 
 def _bucket(time: sql.Composable, starts: list[datetime]) -> sql.Composable:
