@@ -288,6 +288,8 @@ def _leaders(scope: Scope, limit: int) -> list[Row]:
         return first.rows
     for depth in leaders.deeper(leaders.first_depth(limit), lists):
         [(unread,)] = _rows(leaders.unread(lists, depth))
+        if not unread:  # that would be all of them
+            break
         if first._replace(of_days=unread).settles(limit):
             return _best(scope, lists, limit, depth).rows
     return _rows(_ranked(scope, limit))

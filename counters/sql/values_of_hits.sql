@@ -16,12 +16,13 @@ WITH pair AS MATERIALIZED (
     FROM pair
     JOIN known ON known.id = pair.dimensions_id
     JOIN known AS first ON first.id = pair.first
+    WHERE pair.first IS NOT NULL
 )
 SELECT dimension, value, sum(hits)::bigint AS hits, sum(visitors)::bigint AS visitors
 FROM (
     SELECT CASE {dimension} END AS dimension, coalesce({names}) AS value, sum(hits) AS hits, sum(visitors) AS visitors
     FROM (
-        SELECT dimensions_id, sum(hits) AS hits, count(visitor) FILTER (WHERE first IS NULL) AS visitors
+        SELECT dimensions_id, sum(hits)::bigint AS hits, count(visitor) FILTER (WHERE first IS NULL) AS visitors
         FROM pair
         GROUP BY 1
     ) AS combination
