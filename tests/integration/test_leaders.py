@@ -122,7 +122,8 @@ def test_a_clear_head_is_found_at_once(read, only_lists):
 
 
 def test_a_path_that_is_first_on_no_day_is_found(only_lists):
-    days = {(n, 0): {**{f"/{n}/{k}": (100, 0) for k in range(2)}, "/steady": (90, 0)} for n in range(5)}
+    rare = {f"/rare/{k}": (1, 0) for k in range(50)}
+    days = {(n, 0): {**{f"/{n}/{k}": (100, 0) for k in range(2)}, "/steady": (90, 0), **rare} for n in range(5)}
     rolled_up(days)
     assert stats.page(MONTH, 1) == [("/steady", 450)]
 
