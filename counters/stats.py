@@ -45,6 +45,8 @@ LOCK TABLE counters_hit IN ACCESS SHARE MODE;
 """
 # PostgreSQL takes the nodes to be as many as the paths, and does not think it worth while.
 _BY_ALL_PROCESSES = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0"
+# An overview passes over much at once: with two processes, in nine tenths of the time.
+_BY_SOME_PROCESSES = "SET LOCAL parallel_setup_cost = 100"
 _TUNED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 
 
@@ -204,7 +206,8 @@ def overview(
 
     `before` asks for what to compare with. Raises NotKept, of the question itself alone, and PeriodInvalid.
     """
-    with _snapshot():
+    with _snapshot(), connection.cursor() as cursor:
+        cursor.execute(_BY_SOME_PROCESSES)
         scope = _scope(question)
         starts = _starts(scope, interval)
         values = _values_at_once(scope, {*names, "bot"}, top)
