@@ -76,7 +76,8 @@ def questions(paths: int) -> list[Asked]:
         Asked("rarest path, 30 days", f"path/?path={rarest}&{month}", 50),
         Asked("first page of all", "?limit=100", 20),
         Asked("first page, one day", f"?limit=100&{one}"),
-        Asked("first page, 30 days", f"?limit=100&{month}"),
+        Asked("first page, 30 days", f"?limit=100&{month}", 300),
+        Asked("first page, 30 days and today", f"?limit=100&{since}", 300),
     ]
 
 

@@ -25,7 +25,7 @@ MOST = 1_000
 _AT_FIRST = 2
 _DEEPER = 8
 #: Of all lists together.
-MOST_ROWS = 100_000
+MOST_ROWS = 50_000
 
 
 class Lists(NamedTuple):

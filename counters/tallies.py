@@ -6,7 +6,7 @@ once (counters/sources.py). Values are quoted by psycopg; none is pasted in as t
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg import sql
@@ -15,20 +15,27 @@ from counters.dimensions import NAMES, REFERRER_URL
 from counters.hits import counter_id
 from counters.questions import Question
 from counters.sources import Kind, Source, Span, Spans, There, spans
+from counters.sql import load
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 NOTHING = sql.SQL("")
 
-_COLUMNS = {
-    "": sql.SQL("''"),
-    "bot": sql.SQL("CASE WHEN d.bot THEN 'true' ELSE 'false' END"),
-    "status": sql.SQL("coalesce(d.status::text, '')"),
-    **{
-        name: sql.SQL("d.{}").format(sql.Identifier(name))
-        for name in (*NAMES, REFERRER_URL)
-        if name not in ("bot", "status")
-    },
+_VALUES_OF_HITS = sql.SQL(load("values_of_hits"))
+_VALUES_OF_ROLLUPS = sql.SQL(load("values_of_rollups"))
+
+
+def _column(dimension: str, table: str = "d") -> sql.Composable:
+    """The value of a dimension in a row of DimensionSet, as text; "" has one value."""
+    return sql.SQL(_EXPRESSIONS.get(dimension, "{table}.{name}")).format(
+        table=sql.SQL(table), name=sql.Identifier(dimension or "none")
+    )
+
+
+_EXPRESSIONS: dict[str, LiteralString] = {
+    "": "''",
+    "bot": "CASE WHEN {table}.bot THEN 'true' ELSE 'false' END",
+    "status": "coalesce({table}.status::text, '')",
 }
 
 
@@ -58,8 +65,16 @@ def tally(scope: Scope, dimension: str = "", bounds: Sequence[datetime] = ()) ->
 
     `bounds` are the sorted starts of the buckets, which are numbered from 1; without them there is one. Raises NotKept.
     """
-    kind = kind_of(scope.question, dimension)
-    parts = spans(scope.there, kind, scope.start, scope.end, bounds)
+    return tally_of(scope, parts_of_tally(scope, dimension, bounds), dimension, bounds)
+
+
+def parts_of_tally(scope: Scope, dimension: str = "", bounds: Sequence[datetime] = ()) -> Spans:
+    """Where to read what `tally` adds up. Raises NotKept."""
+    return spans(scope.there, kind_of(scope.question, dimension), scope.start, scope.end, bounds)
+
+
+def tally_of(scope: Scope, parts: Spans, dimension: str = "", bounds: Sequence[datetime] = ()) -> sql.Composable:
+    """The relation `tally` of these parts alone."""
     starts = [max(scope.start, bounds[0]), *bounds[1:]] if bounds else [scope.start]
     relations = [_of_hits(scope, dimension, starts, parts[Source.HITS])] if parts[Source.HITS] else []
     if parts[Source.DAYS] or parts[Source.HOURS]:
@@ -126,7 +141,7 @@ def _of_hits(scope: Scope, dimension: str, starts: list[datetime], where: list[S
         ") AS seen GROUP BY 1, 2"
     ).format(
         bucket=_bucket(sql.SQL("h.at"), starts),
-        value=_COLUMNS[dimension],
+        value=_column(dimension),
         hits=_hits(scope, [*scope.question.filters, *([dimension] if dimension else [])], where),
     )
 
@@ -142,7 +157,7 @@ def _hits(scope: Scope, dimensions: Collection[str], where: list[Span]) -> sql.C
     conditions = [
         _within(sql.SQL("h.at"), where),
         _of_paths(scope, sql.SQL("h.counter_id")),
-        *(sql.SQL("{} = {}").format(_COLUMNS[name], value) for name, value in scope.question.filters.items()),
+        *(sql.SQL("{} = {}").format(_column(name), value) for name, value in scope.question.filters.items()),
     ]
     return sql.SQL("FROM counters_hit AS h {} WHERE {}").format(join, sql.SQL(" AND ").join(conditions))
 
@@ -174,18 +189,29 @@ def _of_rollups(scope: Scope, dimension: str, starts: list[datetime], rolled_up:
 
 def _rolled_up(scope: Scope, dimension: str, parts: dict[Source, list[Span]]) -> sql.Composable:
     """The relation (start, value, bot, gap, hits, visitors) of one path's, or all paths', days and hours."""
-    stored = next(iter({*scope.question.filters, dimension} - {"", "bot"}), "")
+    stored = _stored(scope, dimension)
     if scope.question.path:
         return _days_of_path(scope, stored, parts[Source.DAYS])
-    relations = [
-        sql.SQL(
-            "SELECT start, value, bot, gap, hits, visitors FROM counters_rollup"
-            " WHERE dimension = {} AND grain = {} AND {}"
-        ).format(stored, grain, _within(sql.SQL("start"), parts[source]))
+    return sql.SQL(
+        "SELECT start, value, bot, gap, hits, visitors FROM counters_rollup WHERE dimension = {} AND {}"
+    ).format(stored, _by_grain(parts))
+
+
+def _stored(scope: Scope, dimension: str) -> str:
+    """The dimension under which it is stored what is asked by this one."""
+    return next(iter({*scope.question.filters, dimension} - {"", "bot"}), "")
+
+
+def _by_grain(parts: Spans, of: sql.Composable = NOTHING) -> sql.Composable:
+    """The condition that a row of Rollup tells of these days, or hours."""
+    conditions = [
+        sql.SQL("({of}grain = {grain} AND {within})").format(
+            of=of, grain=grain, within=_within(sql.SQL("{}start").format(of), parts[source])
+        )
         for source, grain in ((Source.DAYS, "day"), (Source.HOURS, "hour"))
         if parts[source]
     ]
-    return sql.SQL(" UNION ALL ").join(relations)
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
 
 
 def _days_of_path(scope: Scope, stored: str, where: list[Span]) -> sql.Composable:
@@ -237,20 +263,76 @@ def of_one_path(scope: Scope) -> OfOnePath:
     days = sql.SQL(
         "SELECT hits, visitors, bot_hits, bot_visitors, dimensions FROM counters_dailyhits WHERE counter_id = {} AND {}"
     ).format(counter_id(scope.question.path), on_days(sql.SQL("day"), parts[Source.DAYS]))
-    hits = _values_of_hits(scope, parts[Source.HITS]) if parts[Source.HITS] else None
+    hits = _values_of_hits(scope, NAMES, parts[Source.HITS]) if parts[Source.HITS] else None
     return OfOnePath(days if parts[Source.DAYS] else None, hits)
 
 
-def _values_of_hits(scope: Scope, where: list[Span]) -> sql.Composable:
-    values = [sql.SQL("({}, {})").format(name, _COLUMNS[name]) for name in NAMES]
-    return sql.SQL(
-        "SELECT dimension, value, sum(hits)::bigint AS hits, count(visitor) AS visitors FROM ("
-        "SELECT v.dimension, v.value, seen.visitor, sum(seen.hits) AS hits FROM ("
-        "SELECT h.dimensions_id, h.visitor, sum(h.hits) AS hits {hits} GROUP BY 1, 2) AS seen"
-        " JOIN counters_dimensionset AS d ON d.id = seen.dimensions_id"
-        " CROSS JOIN LATERAL (VALUES {values}) AS v (dimension, value) GROUP BY 1, 2, 3"
-        ") AS valued GROUP BY 1, 2"
-    ).format(hits=_hits(scope, scope.question.filters, where), values=sql.SQL(", ").join(values))
+def values(scope: Scope, names: Sequence[str]) -> list[sql.Composable]:
+    """Relations (dimension, value, hits, visitors) that together tell the values of these dimensions. Raises NotKept.
+
+    Not for a question about one path.
+    """
+    relations = []
+    for kind in (Kind.SITE, Kind.OTHER):
+        of_kind = [name for name in names if kind_of(scope.question, name) is kind]
+        parts = spans(scope.there, kind, scope.start, scope.end) if of_kind else {source: [] for source in Source}
+        if parts[Source.DAYS] or parts[Source.HOURS]:
+            relations.append(_values_of_rollups(scope, of_kind, parts))
+        if parts[Source.HITS]:
+            relations.append(_values_of_hits(scope, of_kind, parts[Source.HITS]))
+    return relations
+
+
+def _values_of_rollups(scope: Scope, names: Sequence[str], parts: Spans) -> sql.Composable:
+    filters = scope.question.filters
+    conditions = [
+        _by_grain(parts, sql.SQL("r.")),
+        *(
+            sql.SQL("r.bot = {}").format(value == "true") if name == "bot" else sql.SQL("r.value = {}").format(value)
+            for name, value in filters.items()
+        ),
+    ]
+    return _VALUES_OF_ROLLUPS.format(
+        start=scope.start,
+        asked=sql.SQL(", ").join(sql.SQL("({}, {})").format(name, _stored(scope, name)) for name in names),
+        conditions=sql.SQL(" AND ").join(conditions),
+    )
+
+
+def _values_of_hits(scope: Scope, names: Sequence[str], where: list[Span]) -> sql.Composable:
+    def each(between: LiteralString, template: LiteralString) -> sql.Composable:
+        return sql.SQL(between).join(
+            sql.SQL(template).format(
+                name=name, column=sql.Identifier(name), first=sql.Identifier(f"first_{name}"), value=_column(name)
+            )
+            for name in names
+        )
+
+    return _VALUES_OF_HITS.format(
+        hits=_hits(scope, scope.question.filters, where),
+        since=where[0][0].date(),
+        asked=_FEW_SETS if _is_narrow(scope) else sql.SQL("true"),
+        columns=each(", ", "{value} AS {column}"),
+        pairs_of_columns=each(", ", "known.{column}, first.{column} AS {first}"),
+        dimension=each(" ", "WHEN grouping({column}) = 0 THEN {name}"),
+        names=each(", ", "{column}"),
+        sets=each(", ", "({column})"),
+        others=each(" UNION ALL ", _ANOTHER_VALUE),
+    )
+
+
+# All combinations of a day are read in less time than most of them are looked up in.
+_FEW_SETS = sql.SQL("d.id IN (SELECT dimensions_id FROM pair)")
+_ANOTHER_VALUE: LiteralString = (
+    "SELECT {name}, value, 0, count(*) FROM ("
+    "SELECT DISTINCT {column} AS value, visitor FROM later WHERE {column} <> {first}) AS another GROUP BY 2"
+)
+
+
+def _is_narrow(scope: Scope) -> bool:
+    """Whether only some hits are asked for."""
+    question = scope.question
+    return bool(question.path or question.prefix not in ("", "/") or question.filters.keys() - {"bot"})
 
 
 def _bucket(time: sql.Composable, starts: list[datetime]) -> sql.Composable:

@@ -6,7 +6,7 @@ statistics, `expected` works out the same from that list. They share no code: wh
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from counters import maintenance, stats
 from counters.dimensions import NAMES, Dimensions, Origin
 from counters.ingest.writer import PostgresWriter
 from counters.models import Counter
+from counters.periods import PeriodInvalid
 from counters.stats import NotKept, Position, Question
 from hitcounter.asgi import conninfo
 
@@ -26,6 +27,7 @@ DAY = timedelta(days=1)
 STEP = timedelta(minutes=15)
 GRACE = timedelta(minutes=5)
 SITE = ("", "/")
+OVERVIEW_NAMES = tuple(reversed(NAMES))
 
 
 class Made(NamedTuple):
@@ -185,7 +187,17 @@ def answer(ask: Ask) -> Any:
             return list(stats.ranking(question))
         case "page":
             return stats.page(question, limit or 1, after)
+        case "overview":
+            return stats.overview(question, str(argument), OVERVIEW_NAMES, limit or 1, before(question))
     raise AssertionError(function)
+
+
+def before(question: Question) -> Question | None:
+    """The same question about the period before, if there is one."""
+    try:
+        return replace(question, period=question.period.previous())
+    except PeriodInvalid:
+        return None
 
 
 def check(world: World, ask: Ask) -> bool:
@@ -201,6 +213,8 @@ def check(world: World, ask: Ask) -> bool:
             check_series(world, ask.question, str(ask.argument), given)
         case "path_report":
             check_path_report(world, ask.question, str(ask.argument), given)
+        case "overview":
+            check_overview(world, ask, given)
         case _:
             assert (
                 [*map(tuple, given)] == expected(world, ask)
@@ -325,6 +339,35 @@ def check_path_report(world: World, question: Question, interval: str, report: s
         assert [*map(tuple, report.dimensions[name])] == listed(shares, 10, None), (name, question)
 
 
+def check_overview(world: World, ask: Ask, overview: stats.Overview) -> None:
+    hits, earlier = matching(world, ask.question), before(ask.question)
+    assert (overview.hits, overview.visitors) == figures(hits)[:2], ask
+    check_series(world, ask.question, str(ask.argument), overview.series)
+    assert overview.paths == expected(world, ask._replace(after=None)), ask
+    assert overview.dimensions.keys() == {*OVERVIEW_NAMES}
+    for name, shares in overview.dimensions.items():
+        assert [*map(tuple, shares)] == expected(world, Ask("by", ask.question, name, ask.limit)), (name, ask)
+    if overview.previous is not None:
+        assert earlier and overview.previous == figures(matching(world, earlier))[:2], ask
+    else:
+        assert not earlier or not suffices(world, Ask("by", earlier, "bot")), ask
+
+
+def check_place(world: World, path: str) -> None:
+    """The path has its place among all, and none without a hit."""
+    of_all = listed([(name, f.hits) for name, f in grouped(world.seen, lambda seen: seen.path).items()], None, None)
+    places = [name for name, _ in of_all]
+    wanted = (places.index(path) + 1, len(places)) if path in places else None
+    assert stats.place(path) == wanted
+
+
+def check_search(world: World, text: str, limit: int) -> None:
+    """The paths that have these bytes somewhere, most requested first."""
+    found = [seen for seen in world.seen if text in seen.path]
+    rows = [(name, f.hits) for name, f in grouped(found, lambda seen: seen.path).items()]
+    assert stats.search(text, limit) == listed(rows, limit, None), text
+
+
 # What must be answered, whatever has been dropped
 
 
@@ -339,6 +382,8 @@ def suffices(world: World, ask: Ask) -> bool:
     - hits and visitors of one path, by one dimension at most, bot aside: by whole UTC days;
     - distinct paths of the whole site: as a list.
     """
+    if ask.function == "overview":
+        return all(suffices(world, part) for part in parts_of_overview(ask))
     if not ask.question.always or ask.function not in ("tree", "ranking", "page"):
         grains = sufficient(ask)
         return all(
@@ -346,6 +391,12 @@ def suffices(world: World, ask: Ask) -> bool:
             for day, grain in dropped_parts(world, ask)
         )
     return True
+
+
+def parts_of_overview(ask: Ask) -> Iterator[Ask]:
+    yield ask._replace(function="series")
+    yield ask._replace(function="page")
+    yield from (Ask("by", ask.question, name) for name in (*OVERVIEW_NAMES, "bot"))
 
 
 def sufficient(ask: Ask) -> set[str]:

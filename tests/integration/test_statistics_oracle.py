@@ -19,7 +19,19 @@ from counters import stats
 from counters.dimensions import NAMES, REFERRER_URL, Dimensions, Origin
 from counters.periods import INTERVALS, Period
 from counters.stats import NotKept, Position, Question
-from tests.oracle import Ask, Made, World, answer, check, contents, drop_days, through_the_orm, through_the_writer
+from tests.oracle import (
+    Ask,
+    Made,
+    World,
+    answer,
+    check,
+    check_place,
+    check_search,
+    contents,
+    drop_days,
+    through_the_orm,
+    through_the_writer,
+)
 
 UTC_ZONE = ZoneInfo("UTC")
 #: A day about which the clocks change in one of the zones: forward, back, by half an hour, by a whole day.
@@ -61,7 +73,21 @@ VALUES: dict[str, list[Any]] = {
     "route": ["", "/a/<int:id>/"],
 }
 IDENTITIES = [None, b"ann", b"bob", b"bob"]
-FUNCTIONS = ["total", "total", "series", "series", "by", "by", "by", "tree", "path_report", "ranking", "page"]
+FUNCTIONS = [
+    "total",
+    "total",
+    "series",
+    "series",
+    "by",
+    "by",
+    "by",
+    "tree",
+    "path_report",
+    "ranking",
+    "page",
+    "page",
+    *["overview"] * 3,
+]
 
 
 class Life(NamedTuple):
@@ -160,7 +186,7 @@ def asks(draw: st.DrawFn, start: datetime) -> Ask:
     argument: str | int = ""
     limit, after = None, None
     match function:
-        case "series" | "path_report":
+        case "series" | "path_report" | "overview":
             argument = draw(st.sampled_from(INTERVALS if question.period.end else INTERVALS[1:]))
         case "by":
             argument = draw(st.sampled_from([*NAMES, REFERRER_URL]))
@@ -172,6 +198,8 @@ def asks(draw: st.DrawFn, start: datetime) -> Ask:
         limit = draw(st.integers(1, 4))
         name = draw(st.sampled_from(PATHS if function != "by" else ["", "DE", "GET", "false"]))
         after = draw(st.none() | st.builds(Position, st.integers(1, 30), st.just(name)))
+    if function == "overview":
+        limit = draw(st.integers(1, 12))
     if function == "page":
         limit = limit or 5
     return Ask(function, question, argument, limit, after)
@@ -241,6 +269,10 @@ def test_answers_are_those_of_brute_force_at_every_stage(afresh: Callable[[], No
             event(f"{stage}: {'answered' if answered else 'not kept'}")
             if answered:
                 versions.check(number, one)
+        for path in {*PATHS, "/never"}:
+            check_place(world, path)
+        for text in ("", "/a", "b", "%", "_", "~", "/b/", "%2F", "\\"):
+            check_search(world, text, 3)
 
     noon = life.start + timedelta(hours=12)
     world.hit(life.first, through_the_writer)
