@@ -109,8 +109,8 @@ def marked(monkeypatch) -> None:
     functions = {
         "gettext": catalogue.gettext,
         "ngettext": catalogue.ngettext,
-        "pgettext": lambda context, message: catalogue.gettext(message),
-        "npgettext": lambda context, *messages: catalogue.ngettext(*messages),
+        "pgettext": lambda _, message: catalogue.gettext(message),
+        "npgettext": lambda _, *messages: catalogue.ngettext(*messages),
     }
     for name, function in functions.items():
         monkeypatch.setattr(translation._trans, name, function)
