@@ -66,8 +66,7 @@ def opened(planted: Service, addresses: dict[str, str], visitor: Callable[..., V
         page.goto(planted.url + addresses[name])
         if name == "live":
             expect(page.locator("[data-live=now]")).not_to_have_text("–")
-        for details in page.locator("details").all():
-            details.evaluate("details => { details.open = true }")
+        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
         return page
 
     return opens
