@@ -24,6 +24,10 @@ MOST = 1_000
 #: As many times what is asked for is read of each list at first: days differ a little.
 _AT_FIRST = 2
 _DEEPER = 8
+#: As many times what is asked for is looked up of the paths that have most hits of all times, before any list is read.
+KNOWN = 10
+#: Of how many paths that is worth while.
+MOST_KNOWN = 100
 #: Of all lists together.
 MOST_ROWS = 50_000
 

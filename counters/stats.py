@@ -7,7 +7,7 @@ it is given, and holds its snapshot until it is at its end or closed.
 import json
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -50,7 +50,7 @@ _BY_SOME_PROCESSES = "SET LOCAL parallel_setup_cost = 100"
 _TUNED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 
 
-_TOP_VALUES = sql.SQL(load("top_values"))
+_TOP_HITS = sql.SQL(load("top_hits"))
 
 
 class Total(NamedTuple):
@@ -97,7 +97,7 @@ class Overview:
     previous: tuple[int, int] | None  # hits and visitors of the period before, None when not asked for or not kept
     series: list[Point]
     paths: list[Row]
-    dimensions: dict[str, list[Share]]
+    dimensions: dict[str, list[Row]]  # of each, the values with most hits, and their hits
 
 
 class Place(NamedTuple):
@@ -215,14 +215,13 @@ def overview(
         cursor.execute(_BY_SOME_PROCESSES)
         scope = _scope(question)
         starts = _starts(scope, interval)
-        values = _values_at_once(scope, {*names, "bot"}, top)
-        total = _sums(values["bot"])
+        total = _figures(scope)
         return Overview(
             *total,
             _figures_if_kept(before) if before else None,
             _points(scope, starts, total),
             _leaders(scope, top),
-            {name: values[name][:top] for name in names},
+            _values_at_once(scope, names, top),
         )
 
 
@@ -291,6 +290,9 @@ def _leaders(scope: Scope, limit: int) -> list[Row]:
     lists = leaders.lists(scope) if limit <= leaders.MOST else None
     if lists is None:
         return _rows(_ranked(scope, limit))
+    of_known = _best_of_known(scope, limit) if limit <= leaders.MOST_KNOWN else None
+    if of_known is not None:
+        return of_known
     first = _best(scope, lists, limit, leaders.first_depth(limit))
     if first.settles(limit):
         return first.rows
@@ -301,6 +303,19 @@ def _leaders(scope: Scope, limit: int) -> list[Row]:
         if first._replace(of_days=unread).settles(limit):
             return _best(scope, lists, limit, depth).rows
     return _rows(_ranked(scope, limit))
+
+
+def _best_of_known(scope: Scope, limit: int) -> list[Row] | None:
+    """The first rows, when they are of paths that have most hits of all times; None when others could be among them.
+
+    No path has more hits in a period than it has of all times. So this settles what is most of the history there is.
+    """
+    known = list(counters_ranked()[: leaders.KNOWN * limit])
+    ids = [hits.counter_id(path) for path, _ in known]
+    rows = _rows(_part_of(_paths_and_hits(scope._replace(ids=ids)), "path", limit, None))
+    if len(known) < leaders.KNOWN * limit:
+        return rows
+    return rows if len(rows) == limit and rows[-1][1] > known[-1][1] else None
 
 
 def _best(scope: Scope, lists: leaders.Lists, limit: int, depth: int) -> leaders.Found:
@@ -448,17 +463,16 @@ def _figures_if_kept(question: Question) -> tuple[int, int] | None:
         return None
 
 
-def _values_at_once(scope: Scope, names: Set[str], top: int) -> dict[str, list[Share]]:
-    """The values of each dimension that have most hits: `top` of them, but both of two."""
-    top = max(top, 2)
+def _values_at_once(scope: Scope, names: Sequence[str], top: int) -> dict[str, list[Row]]:
+    """The `top` values of each dimension that have most hits."""
     if scope.question.path:
-        return {name: [Share(*row) for row in _rows(_values(scope, name, top))] for name in names}
-    shares: dict[str, list[Share]] = {name: [] for name in names}
-    relations = tallies.values(scope, sorted(names))
-    statement = _TOP_VALUES.format(values=sql.SQL(" UNION ALL ").join(map(sql.SQL("({})").format, relations)), top=top)
-    for name, *share in _rows(statement) if relations else []:
-        shares[name].append(Share(*share))
-    return shares
+        return {name: [(value, n) for value, n, _ in _rows(_values(scope, name, top))] for name in names}
+    values: dict[str, list[Row]] = {name: [] for name in names}
+    relations = tallies.hits_of_values(scope, names)
+    statement = _TOP_HITS.format(values=sql.SQL(" UNION ALL ").join(map(sql.SQL("({})").format, relations)), top=top)
+    for name, value, found in _rows(statement) if relations else []:
+        values[name].append((value, found))
+    return values
 
 
 def _values(scope: Scope, dimension: str, limit: int | None = None, after: Position | None = None) -> sql.Composable:

@@ -22,7 +22,8 @@ LAST = datetime.max.replace(tzinfo=UTC)
 NOTHING = sql.SQL("")
 
 _VALUES_OF_HITS = sql.SQL(load("values_of_hits"))
-_VALUES_OF_ROLLUPS = sql.SQL(load("values_of_rollups"))
+_HITS_OF_VALUES = sql.SQL(load("hits_of_values"))
+_HITS_OF_ROLLUPS = sql.SQL(load("hits_of_rollups"))
 
 
 def _column(dimension: str, table: str = "d") -> sql.Composable:
@@ -267,23 +268,23 @@ def of_one_path(scope: Scope) -> OfOnePath:
     return OfOnePath(days if parts[Source.DAYS] else None, hits)
 
 
-def values(scope: Scope, names: Sequence[str]) -> list[sql.Composable]:
-    """Relations (dimension, value, hits, visitors) that together tell the values of these dimensions. Raises NotKept.
+def hits_of_values(scope: Scope, names: Sequence[str]) -> list[sql.Composable]:
+    """Relations (dimension, value, hits) that together tell the values of these dimensions. Raises NotKept.
 
-    Not for a question about one path.
+    Not for a question about one path. Visitors would have to be told apart, which takes twice as long.
     """
     relations = []
     for kind in (Kind.SITE, Kind.OTHER):
         of_kind = [name for name in names if kind_of(scope.question, name) is kind]
         parts = spans(scope.there, kind, scope.start, scope.end) if of_kind else {source: [] for source in Source}
         if parts[Source.DAYS] or parts[Source.HOURS]:
-            relations.append(_values_of_rollups(scope, of_kind, parts))
+            relations.append(_hits_of_rollups(scope, of_kind, parts))
         if parts[Source.HITS]:
-            relations.append(_values_of_hits(scope, of_kind, parts[Source.HITS]))
+            relations.append(_hits_of_hits(scope, of_kind, parts[Source.HITS]))
     return relations
 
 
-def _values_of_rollups(scope: Scope, names: Sequence[str], parts: Spans) -> sql.Composable:
+def _hits_of_rollups(scope: Scope, names: Sequence[str], parts: Spans) -> sql.Composable:
     filters = scope.question.filters
     conditions = [
         _by_grain(parts, sql.SQL("r.")),
@@ -292,37 +293,51 @@ def _values_of_rollups(scope: Scope, names: Sequence[str], parts: Spans) -> sql.
             for name, value in filters.items()
         ),
     ]
-    return _VALUES_OF_ROLLUPS.format(
-        start=scope.start,
+    return _HITS_OF_ROLLUPS.format(
         asked=sql.SQL(", ").join(sql.SQL("({}, {})").format(name, _stored(scope, name)) for name in names),
         conditions=sql.SQL(" AND ").join(conditions),
     )
 
 
-def _values_of_hits(scope: Scope, names: Sequence[str], where: list[Span]) -> sql.Composable:
-    def each(between: LiteralString, template: LiteralString) -> sql.Composable:
-        return sql.SQL(between).join(
-            sql.SQL(template).format(
-                name=name, column=sql.Identifier(name), first=sql.Identifier(f"first_{name}"), value=_column(name)
-            )
-            for name in names
-        )
-
-    return _VALUES_OF_HITS.format(
+def _hits_of_hits(scope: Scope, names: Sequence[str], where: list[Span]) -> sql.Composable:
+    return _HITS_OF_VALUES.format(
         hits=_hits(scope, scope.question.filters, where),
         since=where[0][0].date(),
-        asked=_FEW_SETS if _is_narrow(scope) else sql.SQL("true"),
-        columns=each(", ", "{value} AS {column}"),
-        pairs_of_columns=each(", ", "known.{column}, first.{column} AS {first}"),
-        dimension=each(" ", "WHEN grouping({column}) = 0 THEN {name}"),
-        names=each(", ", "{column}"),
-        sets=each(", ", "({column})"),
-        others=each(" UNION ALL ", _ANOTHER_VALUE),
+        # All combinations of a day are read in less time than most of them are looked up in.
+        asked=sql.SQL("d.id IN (SELECT id FROM combination)" if _is_narrow(scope) else "true"),
+        **_grouped_by(names),
     )
 
 
-# All combinations of a day are read in less time than most of them are looked up in.
-_FEW_SETS = sql.SQL("d.id IN (SELECT dimensions_id FROM pair)")
+def _values_of_hits(scope: Scope, names: Sequence[str], where: list[Span]) -> sql.Composable:
+    return _VALUES_OF_HITS.format(
+        hits=_hits(scope, scope.question.filters, where),
+        since=where[0][0].date(),
+        pairs_of_columns=_each(names, ", ", "known.{column}, first.{column} AS {first}"),
+        others=_each(names, " UNION ALL ", _ANOTHER_VALUE),
+        **_grouped_by(names),
+    )
+
+
+def _grouped_by(names: Sequence[str]) -> dict[str, sql.Composable]:
+    """What a statement needs that groups by several dimensions at once."""
+    return {
+        "columns": _each(names, ", ", "{value} AS {column}"),
+        "dimension": _each(names, " ", "WHEN grouping({column}) = 0 THEN {name}"),
+        "names": _each(names, ", ", "{column}"),
+        "sets": _each(names, ", ", "({column})"),
+    }
+
+
+def _each(names: Sequence[str], between: LiteralString, template: LiteralString) -> sql.Composable:
+    return sql.SQL(between).join(
+        sql.SQL(template).format(
+            name=name, column=sql.Identifier(name), first=sql.Identifier(f"first_{name}"), value=_column(name)
+        )
+        for name in names
+    )
+
+
 _ANOTHER_VALUE: LiteralString = (
     "SELECT {name}, value, 0, count(*) FROM ("
     "SELECT DISTINCT {column} AS value, visitor FROM later WHERE {column} <> {first}) AS another GROUP BY 2"

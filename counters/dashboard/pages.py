@@ -32,7 +32,7 @@ PAGES = (
     ("overview", gettext_lazy("Overview"), True),
     ("paths", gettext_lazy("Paths"), True),
     ("tree", gettext_lazy("Tree"), True),
-    ("live", gettext_lazy("Live"), False),
+    ("live-page", gettext_lazy("Live"), False),
     ("loadtests", gettext_lazy("Load tests"), False),
 )
 
@@ -87,7 +87,9 @@ def shown(
         page: narrowing.link(page, path=None, cursor=None) if narrowing and carries else reverse(page)
         for page, _, carries in PAGES
     }
-    pages = [{"name": title, "link": links[page], "chosen": page == name} for page, title, _ in PAGES]
+    pages = [
+        {"name": title, "link": links[page], "chosen": page.removesuffix("-page") == name} for page, title, _ in PAGES
+    ]
     shared = {"narrowing": narrowing, "links": links, "pages": pages, "books": _books()}
     return render(request, f"dashboard/{name}.html", {**shared, **context}, status=status)
 

@@ -111,31 +111,36 @@ def of_nodes(narrowing: Narrowing, nodes: Sequence[Node]) -> list[Line]:
     ]
 
 
+def of_shares(narrowing: Narrowing, page: str, dimension: str, shares: Sequence[Share]) -> list[Line]:
+    """Values of a dimension with their visitors, each leading to this page narrowed to it."""
+    lines = of_values(narrowing, page, dimension, [(share.value, share.hits) for share in shares])
+    return [line._replace(visitors=share.visitors) for line, share in zip(lines, shares, strict=True)]
+
+
 def of_values(
-    narrowing: Narrowing, page: str, dimension: str, shares: Sequence[Share], total: int | None
+    narrowing: Narrowing, page: str, dimension: str, values: Sequence[Row], total: int | None = None
 ) -> list[Line]:
     """Values of a dimension, each leading to this page narrowed to it."""
-    most = max((share.hits for share in shares), default=0)
+    most = max((hits for _, hits in values), default=0)
     return [
         Line(
-            label(dimension, share.value),
-            share.hits,
-            bar=_percent(share.hits, most),
-            share=_percent(share.hits, total) if total else None,
-            link=narrowing.link(page, cursor=None, **{dimension: share.value}),
-            visitors=share.visitors,
-            title=share.value,
+            label(dimension, value),
+            hits,
+            bar=_percent(hits, most),
+            share=_percent(hits, total) if total else None,
+            link=narrowing.link(page, cursor=None, **{dimension: value}),
+            title=value,
         )
-        for share in shares
+        for value, hits in values
     ]
 
 
-def panel(narrowing: Narrowing, page: str, dimension: str, shares: Sequence[Share], total: int) -> Panel:
+def panel(narrowing: Narrowing, page: str, dimension: str, values: Sequence[Row], total: int) -> Panel:
     """The panel of a dimension on a page."""
     return Panel(
         dimension,
         str(TITLES[dimension]),
-        of_values(narrowing, page, dimension, shares, total),
+        of_values(narrowing, page, dimension, values, total),
         narrowing.link("values", dimension),
     )
 

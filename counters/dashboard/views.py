@@ -83,7 +83,12 @@ def path(request: HttpRequest) -> HttpResponse:
         report=report,
         place=stats.place(asked),
         chart=chart(report.series, narrowed.interval),
-        panels=[panels.panel(narrowed, "path", name, report.dimensions[name], report.hits) for name in ALL],
+        panels=[
+            panels.panel(
+                narrowed, "path", name, [(share.value, share.hits) for share in report.dimensions[name]], report.hits
+            )
+            for name in ALL
+        ],
         children=panels.of_nodes(narrowed, nodes[:ROWS]),
         below=narrowed.link("tree", path=None, prefix=parent),
         badge_path=badge,
@@ -137,7 +142,7 @@ def values(request: HttpRequest, dimension: str) -> HttpResponse:
         title=panels.TITLES[dimension],
         dimension=dimension,
         what=panels.NAMES[dimension],
-        lines=panels.of_values(narrowed, home, dimension, rows, None),
+        lines=panels.of_shares(narrowed, home, dimension, rows),
         following=_following(narrowed, [Position(row.hits, row.value) for row in rows], "values", dimension),
         exports=_exports(narrowed, reverse("stats-by", args=[dimension])),
     )

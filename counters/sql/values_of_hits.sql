@@ -10,7 +10,8 @@ WITH pair AS MATERIALIZED (
     {hits}
     GROUP BY 1, 2
 ), known AS MATERIALIZED (
-    SELECT d.id, {columns} FROM counters_dimensionset AS d WHERE d.seen >= {since} AND {asked}
+    SELECT d.id, {columns} FROM counters_dimensionset AS d
+    WHERE d.seen >= {since} AND d.id IN (SELECT dimensions_id FROM pair)
 ), later AS MATERIALIZED (
     SELECT pair.visitor, {pairs_of_columns}
     FROM pair

@@ -89,12 +89,20 @@ def only_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "_ranked", refused)
 
 
+@pytest.fixture
+def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has most hits of all times is not looked up first."""
+    monkeypatch.setattr(leaders, "MOST_KNOWN", 0)
+
+
 def skewed(number: int, days: int) -> Days:
     return {(n, 0): {f"/{rank:04}": (1000 // rank + 1, 100 // rank) for rank in range(1, number)} for n in range(days)}
 
 
+@pytest.mark.parametrize("known", [0, 100])
 @pytest.mark.parametrize("seed", range(24))
-def test_the_first_of_a_ranking_are_those_of_brute_force(seed):
+def test_the_first_of_a_ranking_are_those_of_brute_force(seed, known, monkeypatch):
+    monkeypatch.setattr(leaders, "MOST_KNOWN", known)
     draw = Random(seed)
     number = draw.choice([3, 40, 300])
 
@@ -115,20 +123,34 @@ def test_the_first_of_a_ranking_are_those_of_brute_force(seed):
             assert stats.page(question, limit) == list(stats.ranking(question))[:limit]
 
 
-def test_a_clear_head_is_found_at_once(read, only_lists):
+def test_what_is_most_of_all_history_is_settled_by_what_has_most_hits_of_all_times(read):
+    rolled_up(days := skewed(400, 5))
+    assert read(lambda: stats.page(MONTH, 10)) == ["all"]  # that has been looked up
+    assert stats.page(MONTH, 10) == ranked(days, {}, 10)
+
+
+def test_what_has_most_hits_of_all_times_settles_nothing_where_those_came_before(read, only_lists):
+    days = skewed(400, 5)
+    rolled_up(days)
+    Counter.objects.filter(path__lt="/0200").update(hits=10**6)
+    assert read(lambda: stats.page(MONTH, 10)) == ["all", "head"]
+    assert stats.page(MONTH, 10) == ranked(days, {}, 10)
+
+
+def test_a_clear_head_is_found_at_once(read, only_lists, unknown):
     rolled_up(days := skewed(400, 5))
     assert read(lambda: stats.page(MONTH, 10)) == ["head"]
     assert stats.page(MONTH, 10) == ranked(days, {}, 10)
 
 
-def test_a_path_that_is_first_on_no_day_is_found(only_lists):
+def test_a_path_that_is_first_on_no_day_is_found(only_lists, unknown):
     rare = {f"/rare/{k}": (1, 0) for k in range(50)}
     days = {(n, 0): {**{f"/{n}/{k}": (100, 0) for k in range(2)}, "/steady": (90, 0), **rare} for n in range(5)}
     rolled_up(days)
     assert stats.page(MONTH, 1) == [("/steady", 450)]
 
 
-def test_lists_are_read_just_as_deep_as_the_index_says(read, only_lists):
+def test_lists_are_read_just_as_deep_as_the_index_says(read, only_lists, unknown):
     flat = {**{f"/flat/{k}": (9, 0) for k in range(12)}, **{f"/rare/{k}": (1, 0) for k in range(50)}}
     days = {(n, 0): {**{f"/{n}{path}": figures for path, figures in flat.items()}, "/b": (8, 0)} for n in range(5)}
     rolled_up(days)
@@ -136,7 +158,7 @@ def test_lists_are_read_just_as_deep_as_the_index_says(read, only_lists):
     assert stats.page(MONTH, 1) == [("/b", 40)]
 
 
-def test_what_is_even_is_added_up_and_no_list_read_in_vain(read):
+def test_what_is_even_is_added_up_and_no_list_read_in_vain(read, unknown):
     rolled_up(days := {(n, 0): {f"/{k:03}": (1, 0) for k in range(700)} for n in range(3)})
     said = read(lambda: stats.page(MONTH, 5))
     assert (said[0], said[-1]) == ("head", "all")
@@ -144,7 +166,7 @@ def test_what_is_even_is_added_up_and_no_list_read_in_vain(read):
     assert stats.page(MONTH, 5) == ranked(days, {}, 5)
 
 
-def test_of_equal_paths_the_first_by_name_is_found_though_it_was_not_seen():
+def test_of_equal_paths_the_first_by_name_is_found_though_it_was_not_seen(unknown):
     rolled_up({(0, 0): {**{f"/z{k}": (5, 0) for k in range(50)}, "/a": (5, 0)}})
     assert stats.page(MONTH, 1) == [("/a", 5)]
 
@@ -199,7 +221,7 @@ def test_an_overview_is_of_one_moment(monkeypatch):
     monkeypatch.setattr(stats, "_points", after_another_hit)
     overview = stats.overview(Question(), "day", ["method"], 3)
     assert (overview.hits, overview.series[0].hits, overview.paths) == (1, 1, [("/a", 1)])
-    assert overview.dimensions == {"method": [("GET", 1, 0)]}
+    assert overview.dimensions == {"method": [("GET", 1)]}
     assert stats.count("/a") == 6
 
 
