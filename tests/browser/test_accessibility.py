@@ -128,6 +128,33 @@ def test_dark_is_dark_and_light_is_light(opened, name):
         assert order * (ink - ground) > 400
 
 
+#: As WCAG 2.2 computes a contrast, between the colours of two names.
+_CONTRAST = """([one, other]) => {
+    const style = getComputedStyle(document.documentElement);
+    const luminance = (name) => {
+        const parts = style.getPropertyValue(name).trim().match(/^#(..)(..)(..)$/).slice(1)
+            .map((part) => parseInt(part, 16) / 255)
+            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const [less, more] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (more + 0.05) / (less + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_edges_of_controls_and_the_bars_of_charts_can_be_told_apart(opened, scheme):
+    page = opened("overview", color_scheme=scheme)
+    pairs = [("--edge", "--ground"), ("--accent-soft", "--ground"), ("--accent", "--accent-soft")]
+    assert [pair for pair in pairs if page.evaluate(_CONTRAST, pair) < 3] == []
+    edge = "element => getComputedStyle(element).borderColor"
+    drawn = page.evaluate(
+        "() => { const probe = document.body.appendChild(document.createElement('i'));"
+        " probe.style.color = 'var(--edge)'; return getComputedStyle(probe).color; }"
+    )
+    assert [page.locator(one).first.evaluate(edge) for one in ("input", "select", ".picker button")] == [drawn] * 3
+
+
 def test_figures_stand_in_line(opened):
     assert (
         opened("overview").evaluate("getComputedStyle(document.querySelector('td')).fontVariantNumeric")
