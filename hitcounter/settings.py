@@ -175,8 +175,9 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
     }
 }
-CSRF_FAILURE_VIEW = "counters.api.errors.csrf_failure"
-SESSION_COOKIE_SAMESITE = "Strict"
+CSRF_FAILURE_VIEW = "counters.dashboard.pages.csrf_failure"
+# So that who is logged in can follow a link to a page from another site; against forged forms there are CSRF tokens.
+SESSION_COOKIE_SAMESITE = "Lax"
 # Many sites may share one host name on different ports (a laptop's loopback): a name of our own keeps them apart.
 SESSION_COOKIE_NAME = "hitcounter_session"
 CSRF_COOKIE_NAME = "hitcounter_csrf"

@@ -80,10 +80,6 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return detail(400, f"Bad request: {exception or 'malformed'}")
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return detail(403, f"CSRF check failed: {reason}")
-
-
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     return detail(403, "Forbidden.")
 

@@ -6,6 +6,7 @@ from math import ceil, floor, log10
 from typing import NamedTuple
 
 from django.utils.formats import date_format
+from django.utils.translation import gettext, gettext_noop
 
 from counters.stats import Point
 
@@ -13,6 +14,8 @@ from counters.stats import Point
 _GAP = 0.12
 HEIGHT = 100
 MOST_TICKS = 6
+#: For figures that would take a third of a phone's width.
+_LETTERS = ((10**12, gettext_noop("T")), (10**9, gettext_noop("B")), (10**6, gettext_noop("M")))
 _HOURS_BY_THEMSELVES = 50
 #: Django's date formats, for the axis and for the table.
 _SHORT = {"hour": "H:i", "day": "j M", "week": "j M", "month": "M Y"}
@@ -37,13 +40,14 @@ class Bar(NamedTuple):
 class Chart(NamedTuple):
     """Bars for hits, and within them those for visitors: the outlines of SVG paths, `width` units wide, HEIGHT high.
 
-    That height stands for `top` hits; `ticks` are the labels below, `bars` the figures.
+    That height stands for `top` hits, which `scale` says in short; `ticks` are the labels below, `bars` the figures.
     """
 
     width: int
     hits: str
     visitors: str
     top: int
+    scale: str
     ticks: list[Tick]
     bars: list[Bar]
     highest: Bar
@@ -60,6 +64,7 @@ def chart(series: Sequence[Point], interval: str) -> Chart | None:
         hits=_outline([point.hits / top for point in series]),
         visitors=_outline([point.visitors / top for point in series]),
         top=top,
+        scale=_compact(top),
         ticks=_ticks([point.at for point in series], interval),
         bars=bars,
         highest=max(bars, key=lambda bar: bar.hits),
@@ -84,6 +89,12 @@ def _ceiling(most: int) -> int:
     """The least of 1, 2, 5, 10, 20, 50 and so on that is not exceeded, in finer steps where there is room."""
     power = 10 ** floor(log10(most))
     return next(int(step * power) for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= most)
+
+
+def _compact(number: int) -> str:
+    """A number as it is written beside a chart on a phone: its millions, billions or trillions by a letter."""
+    size, letter = next(((size, letter) for size, letter in _LETTERS if number >= size), (1, ""))
+    return f"{number / size:,.10g}{gettext(letter) if letter else ''}"
 
 
 def _outline(shares: Sequence[float]) -> str:

@@ -47,8 +47,10 @@ def loadtests(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest, asked: str = str(USUAL_REQUESTS), fault: str = "", status: int = 200) -> HttpResponse:
+    runs = list(LoadTestRun.objects.all()[: EARLIER + 1])
     context = {
-        "runs": LoadTestRun.objects.all()[:EARLIER],
+        "runs": runs[:EARLIER],
+        "cut": EARLIER if len(runs) > EARLIER else None,
         "running": loadtest.running(),
         "most": settings.HITCOUNTER_MAX_LOADTEST,
         "asked": asked,

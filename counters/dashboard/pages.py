@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,7 +16,7 @@ from django.views.decorators.gzip import gzip_page
 from rest_framework.exceptions import ValidationError
 
 from counters import books
-from counters.api.errors import unavailable
+from counters.api.errors import RETRY_AFTER_SECONDS, unavailable
 from counters.bounds import TookTooLong
 from counters.dashboard.access import may_look
 from counters.dashboard.narrowing import Narrowing
@@ -51,14 +51,16 @@ def _page(view: View, methods: Sequence[str]) -> View:
     @gzip_page
     @wraps(view)
     def looked_at(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not may_look(request):
-            return redirect_to_login(request.get_full_path(), reverse("admin:login"))
-        if request.method not in methods:
-            response: HttpResponseBase = refusal(request, 405, gettext("There is a page here, and nothing else."))
-            response["Allow"] = ", ".join(methods)
-            return response
         try:
+            if not may_look(request):
+                return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+            if request.method not in methods:
+                response: HttpResponseBase = refusal(request, 405, gettext("There is a page here, and nothing else."))
+                response["Allow"] = ", ".join(methods)
+                return response
             response = view(request, *args, **kwargs)
+        except Http404:
+            response = refusal(request, 404, gettext("There is no such page."))
         except ValidationError as error:
             response = refusal(
                 request, 400, gettext("This address asks for something that there is not."), _named(error)
@@ -68,10 +70,10 @@ def _page(view: View, methods: Sequence[str]) -> View:
         except NotKept as error:
             response = refusal(request, 422, gettext(str(error)))
         except TookTooLong:
-            response = refusal(request, 503, gettext("That took too long; what begins with a slash is found at once."))
+            response = _busy(request, gettext("That took too long; what begins with a slash is found at once."))
         except (OperationalError, InterfaceError) as error:
             unavailable(error)  # tells the log
-            response = refusal(request, 503, gettext("The database cannot be reached; try again."))
+            response = _busy(request, gettext("The database cannot be reached; try again."))
         # Figures grow: whoever keeps a page asks again.
         patch_cache_control(response, private=True, no_cache=True)
         return response
@@ -107,6 +109,18 @@ def refusal(
 ) -> HttpResponse:
     """A page that says why there is no other; `faults` are names of parameters and what is wrong with each."""
     return shown(request, "refusal", {"sentence": sentence, "faults": faults}, status=status)
+
+
+def _busy(request: HttpRequest, sentence: str) -> HttpResponse:
+    response = refusal(request, 503, sentence)
+    response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 for a form without its token, as a page: the forms of programs need none."""
+    sentence = gettext("The form was not taken: its page is too old, or the browser keeps no cookies. Load it again.")
+    return render(request, "dashboard/refusal.html", {"sentence": sentence, "alone": True}, status=403)
 
 
 def _named(error: ValidationError) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
@@ -12,6 +13,9 @@ _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _KEPT = frozenset("%/?#-._~" + string.ascii_letters + string.digits)
 #: Of spaces, HTML shows one alone between other characters.
 _SPACES = re.compile(r" {2,}| $")
+_SPACES_OF_VALUES = re.compile(r"^ +| {2,}| +$")
+#: More marks than these upon one letter reach into other lines; languages have up to three.
+_MOST_MARKS = 3
 #: Marks and letters that have no looks of their own, which Python takes for printable: joiners, fillers, selectors.
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 #: What a path may hold as it is in an address (RFC 3986 section 3.3), and what programs that follow one resolve in it.
@@ -51,9 +55,26 @@ def is_addressed(path: str) -> bool:
 
 def value_shown(value: str) -> str:
     """A dimension's value with what cannot be seen made visible, as Python would write it; no two look the same."""
-    if all(map(_reads, value)) and not _WRITTEN.search(value):
+    unseen = _unseen(value)
+    if not unseen and not _WRITTEN.search(value):
         return value
-    return "".join(character if _reads(character) else _written(character) for character in value.replace("\\", r"\\"))
+    return "".join(
+        _written(character) if at in unseen else r"\\" if character == "\\" else character
+        for at, character in enumerate(value)
+    )
+
+
+def _unseen(value: str) -> set[int]:
+    """Where in a value are characters that cannot be seen, or that would cover what others see."""
+    found = {at for at, character in enumerate(value) if not _reads(character)}
+    for spaces in _SPACES_OF_VALUES.finditer(value):
+        found.update(range(*spaces.span()))
+    marks = _MOST_MARKS  # none may stand first: it would be upon what is before the value
+    for at, character in enumerate(value):
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if marks > _MOST_MARKS:
+            found.add(at)
+    return found
 
 
 def _decoded(escaped: str) -> str:

@@ -1,6 +1,7 @@
 """The pages: ask the statistics, show."""
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -38,7 +40,14 @@ ALL = ("referrer", "country", "browser", "os", "device", "consumer", "status", "
 ROWS = 10
 #: What a search may hold of a path as it was sent.
 _AS_SENT = "".join(map(chr, range(0x21, 0x7F)))
+#: What pages show encoded where it is sent so, and an escape of what they decode.
+_NEVER_ENCODED = "%/?#-._~"
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 LONG_ROWS = 100
+#: So many of a path's parents from the top, and so many from its end, lead back into the tree.
+CRUMBS = 8
+#: A longer path may not be seen whole in a heading.
+SHORT = 200
 
 
 @page
@@ -80,6 +89,7 @@ def path(request: HttpRequest) -> HttpResponse:
         narrowed,
         **_trail(narrowed, asked),
         path=asked,
+        with_raw=asked != path_shown(asked) or len(asked) > SHORT,
         report=report,
         place=stats.place(asked),
         chart=chart(report.series, narrowed.interval),
@@ -101,9 +111,9 @@ def path(request: HttpRequest) -> HttpResponse:
 @page
 def paths(request: HttpRequest) -> HttpResponse:
     """The paths, most requested first; or those that contain what is searched for."""
-    search = request.GET.get("search", "").strip()
-    if search:
-        return _found(request, search)
+    if "search" in request.GET:
+        search = request.GET["search"].strip()
+        return _found(request, search) if search else redirect("paths")
     narrowed = narrowing(request, RankingQuery)
     rows = stats.page(narrowed.question, LONG_ROWS, narrowed.asked["cursor"])
     return _shown(
@@ -118,12 +128,27 @@ def paths(request: HttpRequest) -> HttpResponse:
 
 def _found(request: HttpRequest, search: str) -> HttpResponse:
     """The paths that contain a text, as it is read or as it is sent; that begin with it, if it begins with a slash."""
-    sent = quote(search, safe=_AS_SENT)
-    if sent.startswith("/"):
-        return redirect(f"{reverse('paths')}?{urlencode({'prefix': sent, 'period': 'all'})}")
-    rows = stats.search(sent, LONG_ROWS)
-    lines = panels.of_paths(EVERYTHING, rows, None)
-    return shown(request, "paths", {"search": search, "searched": value_shown(search), "lines": lines})
+    spelled = _spelled(search)
+    if search.startswith("/"):
+        prefix = next((text for text in spelled if stats.page(stats.Question(prefix=text), 1)), spelled[0])
+        return redirect(f"{reverse('paths')}?{urlencode({'prefix': prefix, 'period': 'all'})}")
+    found = {path: hits for text in spelled for path, hits in stats.search(text, LONG_ROWS + 1)}
+    rows = sorted(found.items(), key=lambda row: (-row[1], row[0]))
+    context = {
+        "search": search,
+        "searched": value_shown(search),
+        "lines": panels.of_paths(EVERYTHING, rows[:LONG_ROWS], None),
+        "cut": LONG_ROWS if len(rows) > LONG_ROWS else None,
+    }
+    return shown(request, "paths", context)
+
+
+def _spelled(search: str) -> list[str]:
+    """How a path may hold what is searched for: as it stands, and percent-encoded in either case."""
+    encoded = quote(search, safe=_NEVER_ENCODED)
+    upper = _ESCAPE.sub(lambda escape: escape[0].upper(), encoded)
+    lower = _ESCAPE.sub(lambda escape: escape[0].lower(), encoded)
+    return list(dict.fromkeys([quote(search, safe=_AS_SENT), upper, lower]))
 
 
 @page
@@ -179,24 +204,34 @@ def _following(narrowed: Narrowing, rows: Sequence[Position], view: str, *parts:
 
 
 def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
-    """A path's parents in the tree, each with its address, and its last segment."""
+    """A path's parents in the tree, each with its address, and its last segment.
+
+    Of very many, those in the middle are left out: each address holds all that is above it.
+    """
     segments = [f"{segment}/" for segment in path.split("/")]
     segments[-1] = segments[-1][:-1]
     if not segments[-1]:
         segments.pop()
+    parents = list(zip(segments[:-1], accumulate(map(len, segments)), strict=False))
+    left_out = slice(CRUMBS, max(CRUMBS, len(parents) - CRUMBS))
+    parents[left_out] = [("", 0)] if parents[left_out] else []
     crumbs = [
-        (path_shown(segment), narrowed.link("tree", path=None, cursor=None, prefix=parent))
-        for segment, parent in zip(segments[:-1], accumulate(segments), strict=False)
+        (path_shown(segment), narrowed.link("tree", path=None, cursor=None, prefix=path[:end])) if end else ("…", "")
+        for segment, end in parents
     ]
     return {"title": path_shown(path), "crumbs": crumbs, "last": path_shown(segments[-1])}
 
 
 def _snippet(request: HttpRequest, path: str) -> str:
-    """What a shell sends to count the path once: by itself if that counts it, else reported."""
+    """What a shell sends to count the path once: by itself if that counts it, else reported.
+
+    Where the service is not open, that asks for a member of staff, whose password curl asks for.
+    """
     here = f"{request.scheme}://{request.get_host()}"
     if path.startswith(COUNTED_PREFIX) and is_addressed(path):
         return f"curl {shlex.quote(here + path)}"
-    return f"curl {here}{reverse('hits')} --json {shlex.quote(json.dumps([{'path': path}]))}"
+    who = "" if settings.HITCOUNTER_OPEN else "--user NAME "
+    return f"curl {who}{here}{reverse('hits')} --json {shlex.quote(json.dumps([{'path': path}]))}"
 
 
 def _exports(narrowed: Narrowing, address: str) -> dict[str, str]:

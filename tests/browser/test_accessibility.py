@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -126,6 +127,53 @@ def test_dark_is_dark_and_light_is_light(opened, name):
     for scheme, order in (("light", -1), ("dark", 1)):
         ground, ink = lightness(scheme)
         assert order * (ink - ground) > 400
+
+
+#: As WCAG 2.2 computes a contrast, between the colours of two names.
+_CONTRAST = """([one, other]) => {
+    const probe = document.body.appendChild(document.createElement('i'));
+    const luminance = (name) => {
+        probe.style.color = `var(${name})`;
+        const parts = getComputedStyle(probe).color.match(/\\d+/g)
+            .map((part) => part / 255)
+            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const [less, more] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (more + 0.05) / (less + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_edges_of_controls_and_the_bars_of_charts_can_be_told_apart(opened, scheme):
+    page = opened("overview", color_scheme=scheme)
+    pairs = [("--edge", "--ground"), ("--accent-soft", "--ground"), ("--accent", "--accent-soft")]
+    assert [pair for pair in pairs if page.evaluate(_CONTRAST, pair) < 3] == []
+    edge = "element => getComputedStyle(element).borderColor"
+    drawn = page.evaluate(
+        "() => { const probe = document.body.appendChild(document.createElement('i'));"
+        " probe.style.color = 'var(--edge)'; return getComputedStyle(probe).color; }"
+    )
+    assert [page.locator(one).first.evaluate(edge) for one in ("input", "select", ".picker button")] == [drawn] * 3
+
+
+def test_on_a_phone_figures_of_twelve_digits_and_the_labels_of_days_have_room(opened):
+    page = opened("overview", viewport={"width": 320, "height": 800})
+    page.locator(".figures dt + dd").first.evaluate("figure => { figure.textContent = '999,999,999,999' }")
+    box = page.locator(".figures dt + dd").first.bounding_box()
+    assert box and box["x"] + box["width"] <= 304
+    boxes = [tick.bounding_box() for tick in page.locator(".plot > text").all() if tick.is_visible()]
+    edges = [(box["x"], box["x"] + box["width"]) for box in boxes if box]
+    assert len(edges) >= 2
+    assert all(end + 8 <= start for (_, end), (start, _) in pairwise(edges))
+
+
+def test_a_long_path_leaves_a_phone_room_for_its_figures(opened):
+    page = opened("path of emoji", **PHONE)
+    for part in ("h1.path", ".raw"):
+        box = page.locator(part).bounding_box()
+        assert box and box["height"] <= 180
+    assert page.locator(".raw").evaluate("raw => raw.scrollHeight > raw.clientHeight && raw.tabIndex === 0")
 
 
 def test_figures_stand_in_line(opened):

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import parse_qs, quote, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from counters import stats
 from counters.bounds import TookTooLong
 from counters.dashboard.narrowing import NAMED as PERIODS
 from counters.dimensions import NAMES, Dimensions, Origin
-from counters.models import Counter, Hit
+from counters.models import Counter, Hit, LoadTestRun, Verification
 
 pytestmark = pytest.mark.django_db
 
@@ -153,8 +154,25 @@ def test_a_page_is_read_and_nothing_else(client, page, method):
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
 
-def test_a_dimension_that_there_is_not_is_404(client):
-    assert client.get("/by/colour/").status_code == 404
+@pytest.mark.parametrize("page", ["/by/colour/", "/loadtests/00000000-0000-0000-0000-000000000000/"])
+def test_a_page_that_there_is_not_is_a_page_that_says_so(client, page):
+    answer = client.get(page)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no such page." in text(answer.text)
+
+
+def test_a_form_without_its_token_is_refused_with_a_page(client):
+    answer = Client(enforce_csrf_checks=True).post("/loadtests/", {"requests": "1"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert "The form was not taken" in text(answer.text)
+    assert "Books" not in text(answer.text)
+
+
+def test_a_link_from_another_site_finds_one_who_is_logged_in(client, settings, django_user_model):
+    django_user_model.objects.create_superuser("ann", password="secret")
+    answer = client.post("/admin/login/", {"username": "ann", "password": "secret", "next": "/"})
+    assert answer.status_code == 302
+    assert answer.cookies[settings.SESSION_COOKIE_NAME]["samesite"] == "Lax"
 
 
 @pytest.mark.parametrize("page", NARROWED)
@@ -220,10 +238,21 @@ def test_a_database_that_is_away_is_told_in_a_sentence(client, monkeypatch, capl
 
     monkeypatch.setattr("counters.stats.overview", away)
     answer = client.get("/")
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "The database cannot be reached" in text(answer.text)
     assert "connection refused" in caplog.text
     assert "connection refused" not in answer.text
+
+
+def test_a_database_that_cannot_tell_who_looks_is_told_as_a_page_too(client, settings, monkeypatch):
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise OperationalError("connection refused")
+
+    settings.HITCOUNTER_OPEN = False
+    monkeypatch.setattr("counters.dashboard.pages.may_look", away)
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+    assert "The database cannot be reached" in text(answer.text)
 
 
 def test_a_search_that_takes_too_long_says_what_does_not(client, monkeypatch):
@@ -314,6 +343,98 @@ def test_a_search_finds_a_path_as_it_is_read_and_as_it_is_sent(client):
     assert rows(asks(client, answer.headers["Location"])) == [("/api/café/", 3)]
 
 
+def test_an_empty_search_is_the_list(client):
+    for search in ("", "%20"):
+        assert client.get(f"/paths/?search={search}").headers["Location"] == "/paths/"
+
+
+def test_a_search_finds_all_that_is_shown_alike(client):
+    sent = ["/api/%3Cb%3E", "/api/%3cb%3e", "/api/<b>"]
+    for n, path in enumerate(sent):
+        hit(path, "2026-03-03T09:00", 3 - n)
+    found = asks(client, "/paths/?search=%3Cb%3E")
+    assert [parse_qs(urlsplit(link).query)["path"][0] for link in links(found) if link.startswith("/path/")] == sent
+    hit("/caf%c3%a9", "2026-03-03T09:00")
+    answer = client.get("/paths/", {"search": "/café"})
+    assert rows(asks(client, answer.headers["Location"])) == [("/café", 1)]
+
+
+def test_a_search_says_where_it_ends(client):
+    for n in range(100):
+        hit(f"/api/{n}", "2026-03-03T09:00")
+    assert "These are the first" not in text(asks(client, "/paths/?search=api"))
+    hit("/api/100", "2026-03-03T09:00")
+    page = asks(client, "/paths/?search=api")
+    assert len(rows(page)) == 100
+    assert "These are the first 100; there are more." in text(page)
+
+
+def test_the_list_of_load_tests_says_where_it_ends(client):
+    for _ in range(50):
+        LoadTestRun.objects.create(url="http://127.0.0.1", requested=1, concurrency=1)
+    assert "These are the last" not in text(asks(client, "/loadtests/"))
+    LoadTestRun.objects.create(url="http://127.0.0.1", requested=1, concurrency=1)
+    page = asks(client, "/loadtests/")
+    assert page.count('<th scope="row">') == 50
+    assert "These are the last 50; there have been more." in text(page)
+
+
+def test_a_path_of_slashes_has_a_page_of_ordinary_size(client):
+    path = "/api/" + "/" * 2043
+    hit(path, "2026-03-03T09:00")
+    page = asks(client, f"/path/?path={path}")
+    assert len(page) < 300_000
+    crumbs = page.partition("<h1")[2].partition("</h1>")[0]
+    assert crumbs.count("<a ") == 16
+    assert "…" in crumbs
+    assert 'prefix=%2Fapi%2F"' in crumbs
+    assert len(asks(client, f"/tree/?prefix={path}")) < 300_000
+
+
+def test_every_parent_of_an_ordinary_path_leads_back(client):
+    parents = [f"/{'s/' * n}" for n in range(16)]
+    crumbs = asks(client, f"/path/?path={parents[-1]}x").partition("<h1")[2].partition("</h1>")[0]
+    assert [parse_qs(urlsplit(link).query)["prefix"][0] for link in links(crumbs)] == parents
+    assert "…" not in crumbs
+
+
+@pytest.mark.parametrize("path", ["/", "/api/hello/world/"])
+def test_the_tree_reaches_a_path_that_ends_in_a_slash(client, path):
+    hit(path, "2026-03-03T09:00")
+    assert f"/path/?{urlencode({'path': path})}" in links(asks(client, f"/tree/?prefix={path}"))
+
+
+def test_a_bar_is_as_long_in_a_language_of_decimal_commas(client, hits):
+    with translation.override("de"):
+        page = asks(client, "/?period=7d")
+    assert re.search(r'<rect width="\d+\.\d+%"', page)
+    assert not re.search(r'(width|x|viewBox|max|value)="[\d ]*\d,\d', page)
+
+
+def test_what_is_unknown_looks_other_than_a_value_of_that_name(client, hits):
+    hit("/api/a", "2026-03-03T09:00", consumer="(unknown)")
+    hit("/api/a", "2026-03-03T09:00", consumer="   ")
+    panel = asks(client, "/?period=7d").partition('id="panel-consumer"')[2].partition("</table>")[0]
+    assert '<bdi class="unknown">(unknown)</bdi>' in panel
+    assert "<bdi>(unknown)</bdi>" in panel
+    assert r"<bdi>\x20\x20\x20</bdi>" in panel
+
+
+def test_a_path_that_reads_otherwise_than_it_is_sent_tells_both(client):
+    hit("/api/caf%C3%A9", "2026-03-03T09:00")
+    hit("/api/plain", "2026-03-03T09:00")
+    page = asks(client, "/paths/")
+    assert 'title="/api/caf%C3%A9"' in page
+    assert 'title="/api/plain"' not in page
+
+
+def test_the_books_tell_when_they_were_verified(client, hits):
+    Verification.objects.create(at=NOW, checked=5, differing=0, rollups_differing=0)
+    at = re.search(r'<time datetime="([^"]+)" title="3 Mar 2026, 12:30:00 UTC">', asks(client, "/"))
+    assert at
+    assert datetime.fromisoformat(at[1]) == NOW
+
+
 def test_the_tree_leads_down_to_each_path_and_up_again(client, hits):
     assert rows(asks(client, "/tree/")) == [("/api/", 12), ("/elsewhere", 1)]
     page = asks(client, "/tree/?prefix=/api/shop/")
@@ -348,10 +469,30 @@ def test_a_path_that_no_address_can_name_has_no_badge_and_is_counted_by_a_report
     assert "http://testserver/badge/api/o'neill.svg" in text(page)
 
 
+def test_where_the_service_is_not_open_a_report_asks_for_staff(admin_client, settings):
+    settings.HITCOUNTER_OPEN = False
+    page = text(asks(admin_client, "/path/?path=/elsewhere"))
+    assert "curl --user NAME http://testserver/hits/ --json" in page
+    assert "curl http://testserver/api/a" in text(asks(admin_client, "/path/?path=/api/a"))
+
+
+@pytest.mark.parametrize("path", ['/api/x"onerror="alert(1)"y/', "/api/a#b", "/api/a?b", "/api/../b"])
+def test_what_is_to_be_copied_holds_no_markup_and_no_other_path(client, path):
+    page = asks(client, f"/path/?path={quote(path, safe='')}")
+    assert "<img" not in page
+    assert 'id="badge"' not in page
+
+
 def test_where_nothing_has_been_counted_there_is_a_line_to_copy(client):
     page = asks(client, "/")
     assert "curl http://testserver/api/hello/world/" in text(page)
     assert 'data-copy="example"' in page
+
+
+def test_a_chart_names_itself_without_a_tooltip_over_its_figures(client, hits):
+    body = asks(client, "/").partition("<body")[2]
+    assert 'aria-label="Hits and visitors over' in body
+    assert "<title" not in body
 
 
 def test_an_empty_period_is_not_taken_for_an_empty_service(client, hits):

@@ -32,7 +32,7 @@ PAGES = [
 #: Names of things, units and what is typed; data is planted in words of its own.
 NAMES = {"Hit Counter", "API", "CSV", "JSON", "UTC", "p50", "p95", "p99", "max", "ms"}
 DATA = re.compile(r"planted|https?://|^(DE|GET|Firefox|Linux)$|^[\d/]")
-READ = ("aria-label", "title", "placeholder", "alt", "data-waiting", "data-away", "data-other")
+READ = ("aria-label", "title", "placeholder", "alt", "data-waiting", "data-away", "data-refused", "data-other")
 
 
 REPORT = {

@@ -57,6 +57,14 @@ def test_the_scale_ends_at_a_round_number(most, top):
     assert drawn(most).top == top
 
 
+@pytest.mark.parametrize(
+    ("most", "scale"),
+    [(90, "100"), (200_000, "200,000"), (3_000_000, "3M"), (70 * 10**9, "80B"), (10**12, "1T"), (10**16, "10,000T")],
+)
+def test_the_scale_takes_little_room(most, scale):
+    assert drawn(most).scale == scale
+
+
 def test_the_table_has_every_interval_in_words():
     found = drawn(3, 0)
     assert [tuple(bar) for bar in found.bars] == [("Mon, 2 Mar 2026, 00:00", 3, 0), ("Mon, 2 Mar 2026, 01:00", 0, 0)]

@@ -120,3 +120,23 @@ def test_most_paths_are_what_a_request_for_them_asks_for(path):
 )
 def test_what_a_browser_or_curl_would_change_is_no_address(path):
     assert not is_addressed(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("   ", r"\x20\x20\x20"),
+        (" a b ", r"\x20a b\x20"),
+        ("a  b", r"a\x20\x20b"),
+        ("\u0301a", r"\u0301a"),
+        ("a" + "\u0301" * 5, "a" + "\u0301" * 3 + r"\u0301\u0301"),
+        ("मी", "मी"),
+    ],
+)
+def test_spaces_that_are_not_seen_and_marks_upon_marks_are_written(value, shown):
+    assert value_shown(value) == shown
+
+
+@given(st.text(" \\x20\u0301a", max_size=8), st.text(" \\x20\u0301a", max_size=8))
+def test_values_of_spaces_and_marks_look_the_same_only_if_they_are(one, other):
+    assert (value_shown(one) == value_shown(other)) == (one == other)

@@ -8,15 +8,10 @@
   const page = document.documentElement.dataset.zone;
   if (!page || asked || !zone || zone === page) return;
   const kept = `hitcounter_tz=${encodeURIComponent(zone)}`;
-  if (document.cookie.includes(kept)) return; // the service does not know this zone
-  document.cookie = `${kept};path=/;max-age=31536000;samesite=strict`;
-  if (document.cookie.includes(kept)) location.reload();
+  const known = document.cookie.includes(kept); // to the browser, and the service does not know this zone
+  document.cookie = `${kept};path=/;max-age=31536000;samesite=lax`;
+  if (!known && document.cookie.includes(kept)) location.reload();
 })();
-
-// A choice is made when it is chosen.
-for (const select of document.querySelectorAll(".picker select")) {
-  select.addEventListener("change", () => select.form.requestSubmit());
-}
 
 // Countries by their names.
 {
@@ -31,6 +26,7 @@ for (const select of document.querySelectorAll(".picker select")) {
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = false;
   button.addEventListener("click", async () => {
     const code = document.getElementById(button.dataset.copy);
     try {

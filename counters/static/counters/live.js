@@ -5,21 +5,49 @@ const page = document.getElementById("live");
 const part = (name) => page.querySelector(`[data-live="${name}"]`);
 const SECONDS = 60;
 const MOST_ROWS = 15;
+const AGAIN_MS = 2000;
 const number = new Intl.NumberFormat(document.documentElement.lang);
 
 let history = []; // hits of the last seconds, the latest last
-let moments = []; // the paths of the same seconds
+let moments = []; // the paths of those that were listened to
 let source = null;
 
 function say(state) {
+  part("login").hidden = state !== "refused";
   part("state").textContent = part("state").dataset[state];
 }
 
 function listen() {
   source = new EventSource(page.dataset.events);
   source.addEventListener("open", () => say("on"));
-  source.addEventListener("error", () => say("waiting")); // the browser tries again by itself
+  source.addEventListener("error", failed);
   source.addEventListener("message", (message) => told(JSON.parse(message.data)));
+}
+
+// A browser tries again by itself when a stream breaks, but never after an answer that is none: a server or a proxy that
+// is starting, a login that has ended.
+async function failed() {
+  const closed = source;
+  if (closed.readyState !== EventSource.CLOSED) {
+    say("waiting");
+    return;
+  }
+  const refused = await isRefused();
+  if (source !== closed) return; // paused meanwhile
+  say(refused ? "refused" : "waiting");
+  setTimeout(() => source === closed && listen(), AGAIN_MS);
+}
+
+// Of why there is no stream, an EventSource tells nothing.
+async function isRefused() {
+  const asking = new AbortController();
+  try {
+    return (await fetch(page.dataset.events, { signal: asking.signal })).status === 403;
+  } catch {
+    return false;
+  } finally {
+    asking.abort();
+  }
 }
 
 function told(event) {
@@ -30,11 +58,12 @@ function told(event) {
   say("on");
   if (event.history) {
     history = event.history;
-    moments = [];
   } else {
     history = [...history, event.hits].slice(-SECONDS);
   }
-  moments = [...moments, event.paths].slice(-SECONDS);
+  const at = Date.parse(event.at);
+  const young = moments.filter((moment) => moment.at < at && moment.at > at - 1000 * SECONDS);
+  moments = [...young, { at, paths: event.paths }];
   show(event);
 }
 
@@ -67,8 +96,8 @@ function draw() {
 
 function list() {
   const sums = new Map();
-  for (const moment of moments) {
-    for (const { path, shown, count } of moment) {
+  for (const { paths } of moments) {
+    for (const { path, shown, count } of paths) {
       sums.set(path, { path, shown, count: (sums.get(path)?.count ?? 0) + count });
     }
   }
