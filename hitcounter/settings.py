@@ -176,7 +176,8 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 CSRF_FAILURE_VIEW = "counters.api.errors.csrf_failure"
-SESSION_COOKIE_SAMESITE = "Strict"
+# Strict, a link on another site would show the form to log in; what changes anything has a token besides.
+SESSION_COOKIE_SAMESITE = "Lax"
 # Many sites may share one host name on different ports (a laptop's loopback): a name of our own keeps them apart.
 SESSION_COOKIE_NAME = "hitcounter_session"
 CSRF_COOKIE_NAME = "hitcounter_csrf"

@@ -9,7 +9,7 @@
   if (!page || asked || !zone || zone === page) return;
   const kept = `hitcounter_tz=${encodeURIComponent(zone)}`;
   if (document.cookie.includes(kept)) return; // the service does not know this zone
-  document.cookie = `${kept};path=/;max-age=31536000;samesite=strict`;
+  document.cookie = `${kept};path=/;max-age=31536000;samesite=lax`;
   if (document.cookie.includes(kept)) location.reload();
 })();
 
