@@ -126,9 +126,26 @@ def count(path: str) -> int:
     return sum(Counter.objects.filter(id=hits.counter_id(path)).values_list("hits", flat=True))
 
 
-def first_day() -> date:
-    """The first UTC day that has hits, or may have; today if there is none."""
-    return min((day.day for day in whats_there().days), default=hits.now().date())
+def days_with_hits() -> tuple[date, date]:
+    """The first and the last UTC day that have hits, or may have; today if there is none."""
+    there = [day.day for day in whats_there().days] or [hits.now().date()]
+    return there[0], there[-1]
+
+
+def single_hits_since() -> date | None:
+    """The first UTC day whose hits are still kept one by one; None where all are."""
+    since = whats_there().hits_since
+    return None if since == date.min else since
+
+
+def is_kept(question: Question) -> bool:
+    """Whether what is kept tells the hits and visitors that are asked for."""
+    with _snapshot():
+        try:
+            tallies.parts_of_tally(_scope(question))
+        except NotKept:
+            return False
+        return True
 
 
 def counters_ranked(prefix: str = "") -> "QuerySet[Counter, Row]":

@@ -1,13 +1,13 @@
 """What a page is about, as its address says: a period, its intervals, a time zone, and what it is narrowed to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlencode
 from zoneinfo import ZoneInfo
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 from rest_framework import serializers
 
@@ -24,10 +24,18 @@ MOST_POINTS = 400
 ZONE_COOKIE = "hitcounter_tz"
 #: A form sends these even where nothing is chosen. (Of a dimension, nothing is the unknown value.)
 _LEFT_EMPTY = ("period", "first", "last", "interval", "bot", "tz")
+#: What mailings and networks add to a link that is clicked; it asks for nothing.
+_DECORATION = ("fbclid", "gclid", "msclkid")
+_DECORATION_BEGINS = "utm_"
 #: So many of them make a day, about.
 _A_DAY = {"hour": 24, "day": 1, "week": 1 / 7, "month": 1 / 30}
+#: In fewer days there are no two of them.
+_LEAST_DAYS = {"hour": 1, "day": 2, "week": 7, "month": 30}
 #: A series is by the hour within so many days, by the day, by the week; by the month beyond.
 _USUAL_WITHIN = (("hour", 2), ("day", 92), ("week", 400))
+#: Of so many days, what came before can be told to the minute: the hits of one day are looked at one by one for it.
+_EXACT_DAYS = 7
+_UTC = ZoneInfo("UTC")
 
 
 class PageQuery(queries.Query):
@@ -81,23 +89,41 @@ class ValuesQuery(PageQuery):
 
 @dataclass(frozen=True)
 class Narrowing:
-    """What a page is about: a question, and the question before it to compare with, None where there is none.
+    """What a page is about: a question, and what to compare its answer with, the best first.
 
-    `given` are the parameters that say so. `period` is its name, "" for days of its
-    own; `interval` that of the series, one of `intervals`.
+    `given` are the parameters that say so. `period` is its name, "" for days of its own; `interval` that of the
+    series, one of `intervals`. `drawn` is the question without what lies before the first day that has hits and after
+    the last: its figures are the same. By `whole_days`, the period is made of days of UTC.
     """
 
     given: Mapping[str, str]
     asked: Mapping[str, Any]
     question: Question
-    before: Question | None
+    drawn: Question
+    before: Sequence[Question]
     period: str
     interval: str
-    intervals: list[str]
+    intervals: Sequence[str]
+    whole_days: bool = False
 
     @property
     def tz(self) -> ZoneInfo:
-        return self.question.period.tz
+        """The time zone that is asked for."""
+        zone: ZoneInfo = self.asked.get("tz", self.question.period.tz)
+        return zone
+
+    def by_whole_days(self) -> "Narrowing":
+        """The same by days of UTC, which are kept when their hits and hours are not any more."""
+        start, end, tz = self.question.period
+        period = Period(_utc_day(start, tz), _utc_day(end, tz), _UTC)
+        return _about(self.given, self.asked, self.period, replace(self.question, period=period), whole_days=True)
+
+    def since(self, day: date, view: str, *parts: str) -> tuple[date, str]:
+        """The first day of the zone that this day of UTC has all of, and the address of the same since then."""
+        first = day if _midnight(day, self.tz) >= days.midnight(day) else day + days.ONE_DAY
+        last = self.asked["last"]
+        changes = {"first": first.isoformat(), "last": last.isoformat() if last and last >= first else None}
+        return first, self.link(view, *parts, **changes, period=None, interval=None, cursor=None)
 
     def link(self, view: str, *parts: str, **changes: str | None) -> str:
         """The address of a page about the same but for these changes; None takes a parameter away."""
@@ -107,10 +133,11 @@ class Narrowing:
     def export(self, address: str, **more: str) -> str:
         """The address of the same among the statistics of the REST API."""
         question = self.question
+        # In UTC, since zones have had offsets with seconds, which RFC 3339 has not.
         asked = {
-            "from": question.period.start and question.period.start.astimezone(self.tz).isoformat(),
-            "to": question.period.end and question.period.end.astimezone(self.tz).isoformat(),
-            "tz": self.tz.key,
+            "from": question.period.start and question.period.start.astimezone(UTC).isoformat(),
+            "to": question.period.end and question.period.end.astimezone(UTC).isoformat(),
+            "tz": question.period.tz.key,
             "prefix": question.prefix,
             "path": question.path,
         }
@@ -120,7 +147,14 @@ class Narrowing:
 
 #: Narrowed to nothing.
 EVERYTHING = Narrowing(
-    given={}, asked={}, question=Question(), before=None, period="all", interval="month", intervals=["month"]
+    given={},
+    asked={},
+    question=Question(),
+    drawn=Question(),
+    before=(),
+    period="all",
+    interval="month",
+    intervals=("month",),
 )
 
 
@@ -129,26 +163,49 @@ def narrowing(request: HttpRequest, query: type[PageQuery] = PageQuery) -> Narro
 
     Raises rest_framework's ValidationError, which names each bad parameter.
     """
+    given = _given(request)
+    # The zone and the period are in every link: a page that is shared shows what it showed, and so does one whose
+    # usual period is another.
+    given.setdefault("tz", _zone_of_reader(request))
+    asked = queries.checked(given, query)
+    period = "" if asked["first"] or asked["last"] else asked["period"] or query.usual_period
+    if period:
+        given["period"] = period
+    return _about({name: str(value) for name, value in given.items()}, asked, period, asked["question"])
+
+
+def _given(request: HttpRequest) -> QueryDict:
+    """The parameters that ask for something."""
     given = request.GET.copy()
+    for name in request.GET:
+        if name.startswith(_DECORATION_BEGINS) or name in _DECORATION:
+            del given[name]
     for name in _LEFT_EMPTY:
         if given.get(name) == "":
             del given[name]
     if given.get("first") or given.get("last"):
         given.pop("period", None)
-    zone = _zone_of_reader(request)
-    if zone != "UTC":
-        given.setdefault("tz", zone)  # in every link, so that a page that is shared shows what it showed
-    asked = queries.checked(given, query)
-    question = asked["question"]
-    length = _length(question.period)
+    return given
+
+
+def _about(
+    given: Mapping[str, str], asked: Mapping[str, Any], period: str, question: Question, whole_days: bool = False
+) -> Narrowing:
+    first, last = stats.days_with_hits()
+    drawn = _drawn(question.period, first, last)
+    length = _days_of(drawn.start or days.midnight(first), drawn.end, drawn.tz)
+    intervals = _intervals(length, whole_days)
+    usual = next((name for name, most in _USUAL_WITHIN if length <= most and name in intervals), intervals[-1])
     return Narrowing(
-        given={name: str(value) for name, value in given.items()},
+        given=given,
         asked=asked,
         question=question,
-        before=_before(question, length),
-        period="" if asked["first"] or asked["last"] else asked["period"] or query.usual_period,
-        interval=asked["interval"] or next((name for name, most in _USUAL_WITHIN if length <= most), "month"),
-        intervals=[name for name in INTERVALS if 1 <= length * _A_DAY[name] <= MOST_POINTS] or [INTERVALS[-1]],
+        drawn=replace(question, period=drawn),
+        before=_before(question),
+        period=period,
+        interval=asked["interval"] if asked["interval"] in intervals else usual,
+        intervals=intervals,
+        whole_days=whole_days,
     )
 
 
@@ -175,35 +232,59 @@ def _midnight(day: date, tz: ZoneInfo) -> datetime:
     return periods.moment(day.isoformat(), tz)
 
 
-def _length(period: Period) -> int:
-    """How many days of its calendar it has touched by now, at least 1."""
-    start = (period.start or days.midnight(stats.first_day())).astimezone(period.tz)
-    now = hits.now()
-    # At midnight a day begins; but none does where the period ends.
-    last = period.end - timedelta(microseconds=1) if period.end and period.end <= now else now
-    end = last.astimezone(period.tz)
-    return max(1, (end.date() - start.date()).days + 1)
+def _utc_day(at: datetime | None, tz: ZoneInfo) -> datetime | None:
+    """The midnight of UTC of the day that the calendar of a zone shows."""
+    return at and days.midnight(at.astimezone(tz).date())
 
 
-def _before(question: Question, days: int) -> Question | None:
-    """The same of as many days before, up to the same time where the period is not over yet.
+def _drawn(period: Period, first: date, last: date) -> Period:
+    """The period without what lies before the first of these days (of UTC) and after the last."""
+    start, end, tz = period
+    if end and end >= days.midnight(last + days.ONE_DAY) and end > hits.now():
+        end = None
+    if start:
+        start = max(start, min(days.midnight(first), end or hits.now()))
+    return Period(start, end, tz)
 
-    Of more than a day, that is the full hour: what has been summed up by the hour tells it.
+
+def _days_of(start: datetime, end: datetime | None, tz: ZoneInfo) -> int:
+    """How many days of the calendar a period touches, at least 1; without an end, by now."""
+    # At midnight a day begins; but none does where the period ends. In UTC: a midnight may be no time of the zone's.
+    last = end.astimezone(UTC) - timedelta(microseconds=1) if end else hits.now()
+    return max(1, (last.astimezone(tz).date() - start.astimezone(tz).date()).days + 1)
+
+
+def _intervals(days: int, whole_days: bool) -> list[str]:
+    """Those that make a picture of so many days."""
+    fit = [name for name in INTERVALS if _LEAST_DAYS[name] <= days <= MOST_POINTS / _A_DAY[name]]
+    if whole_days:
+        fit = [name for name in fit if name != "hour"] or ["day"]
+    return fit or [INTERVALS[-1]]
+
+
+def _before(question: Question) -> list[Question]:
+    """The same of as many days before; up to the same time where the period is not over yet, or to the full hour.
+
+    What has been summed up by the hour tells the latter.
     """
-    period = question.period
-    if period.start is None:
-        return None
-    until = min(period.end or hits.now(), hits.now()).astimezone(period.tz)
-    if days > 1:
-        until = until.replace(minute=0, second=0, microsecond=0)
+    start, end, tz = question.period
+    if start is None:
+        return []
+    now = hits.now()
+    over = end if end and end <= now else None
+    back = timedelta(days=_days_of(start, over, tz))
     try:
-        start, end = (_back(at.astimezone(period.tz), days) for at in (period.start, until))
+        first = _midnight(start.astimezone(tz).date() - back, tz)
+        ends = [_midnight(over.astimezone(tz).date() - back, tz)] if over else _ends(now, back, tz)
     except (periods.PeriodInvalid, OverflowError):
-        return None
-    return replace(question, period=Period(start, end, period.tz)) if start < end else None
+        return []
+    return [replace(question, period=Period(first, end, tz)) for end in ends if first < end]
 
 
-def _back(at: datetime, days: int) -> datetime:
-    """So many days before by the clock on the wall."""
-    wall = at.replace(tzinfo=None) - timedelta(days=days)
-    return periods.moment(wall.isoformat(timespec="microseconds"), ZoneInfo(str(at.tzinfo)))
+def _ends(now: datetime, back: timedelta, tz: ZoneInfo) -> list[datetime]:
+    """So many days before now by the clock on the wall: to the same time, if that is not too dear; to the full hour."""
+    wall = now.astimezone(tz).replace(tzinfo=None, fold=0) - back
+    exact = [wall] if back.days <= _EXACT_DAYS else []
+    full_hour = wall.replace(minute=0, second=0, microsecond=0)
+    times = dict.fromkeys([*exact, full_hour])
+    return [periods.moment(at.isoformat(timespec="microseconds"), tz) for at in times]

@@ -23,7 +23,6 @@ from counters.dashboard.narrowing import Narrowing
 from counters.dashboard.shown import value_shown
 from counters.models import Verification
 from counters.periods import PeriodInvalid
-from counters.stats import NotKept
 
 View = Callable[..., HttpResponseBase]
 
@@ -67,8 +66,6 @@ def _page(view: View, methods: Sequence[str]) -> View:
             )
         except PeriodInvalid as error:
             response = refusal(request, 400, gettext(str(error)))
-        except NotKept as error:
-            response = refusal(request, 422, gettext(str(error)))
         except TookTooLong:
             response = _busy(request, gettext("That took too long; what begins with a slash is found at once."))
         except (OperationalError, InterfaceError) as error:

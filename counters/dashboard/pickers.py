@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from django.utils.formats import date_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy, gettext_noop
 
 from counters.dashboard import panels
 from counters.dashboard.narrowing import Narrowing
@@ -28,6 +28,7 @@ AUDIENCES: dict[str, str | Promise] = {
     "false": gettext_lazy("people"),
     "true": gettext_lazy("bots"),
 }
+WHOLE_DAYS = gettext_noop("Single hits and hours are not kept of all of this period: it is shown by days of UTC.")
 
 
 class Choice(NamedTuple):
@@ -68,6 +69,7 @@ def picker(narrowing: Narrowing, view: str, *parts: str) -> dict[str, Any]:
         "first": asked["first"].isoformat() if asked["first"] else "",
         "last": asked["last"].isoformat() if asked["last"] else "",
         "chips": panels.chips(narrowing, view, *parts),
+        "note": gettext(WHOLE_DAYS) if narrowing.whole_days else "",
     }
 
 

@@ -3,8 +3,9 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +14,11 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.http import urlencode
+from django.utils.translation import gettext
 
-from counters import stats
+from counters import hits, stats
 from counters.api import queries
 from counters.dashboard import panels
 from counters.dashboard.charts import chart
@@ -32,7 +35,8 @@ from counters.dashboard.pages import page, shown
 from counters.dashboard.pickers import picker
 from counters.dashboard.shown import is_addressed, path_shown, value_shown
 from counters.hits import COUNTED_PREFIX
-from counters.stats import Position
+from counters.periods import Period
+from counters.stats import NotKept, Position
 
 #: The dimensions of the overview, in their order, and those of a page about one path.
 OVERVIEW = ("referrer", "country", "browser", "os", "consumer", "status")
@@ -53,46 +57,48 @@ SHORT = 200
 @page
 def overview(request: HttpRequest) -> HttpResponse:
     """How much, where, when and who, and whether it grows."""
-    narrowed = narrowing(request)
-    found = stats.overview(narrowed.question, narrowed.interval, OVERVIEW, ROWS, narrowed.before)
-    return _shown(
-        request,
-        "overview",
-        narrowed,
-        hits=found.hits,
-        visitors=found.visitors,
-        changes=_changes(found),
-        chart=chart(found.series, narrowed.interval),
-        paths=panels.of_paths(narrowed, found.paths, found.hits),
-        panels=[panels.panel(narrowed, "overview", name, found.dimensions[name], found.hits) for name in OVERVIEW],
-        others=[
+    return _answered(request, "overview", narrowing(request), partial(_overview, request))
+
+
+def _overview(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
+    before = next(filter(stats.is_kept, narrowed.before), None)
+    found = stats.overview(narrowed.drawn, narrowed.interval, OVERVIEW, ROWS, before)
+    return {
+        "hits": found.hits,
+        "visitors": found.visitors,
+        "changes": _changes(found, before),
+        "comparison": _comparison(narrowed, before),
+        "chart": chart(_until_now(found.series), narrowed.interval),
+        "paths": panels.of_paths(narrowed, found.paths, found.hits),
+        "panels": [panels.panel(narrowed, "overview", name, found.dimensions[name], found.hits) for name in OVERVIEW],
+        "others": [
             (panels.TITLES[name], narrowed.link("values", name)) for name in queries.DIMENSIONS if name not in OVERVIEW
         ],
-        nothing_yet=not found.hits and not stats.page(stats.Question(), 1),
-        example=request.build_absolute_uri("/api/hello/world/"),
-    )
+        "nothing_yet": not found.hits and not stats.page(stats.Question(), 1),
+        "example": request.build_absolute_uri("/api/hello/world/"),
+    }
 
 
 @page
 def path(request: HttpRequest) -> HttpResponse:
     """All about one path."""
-    narrowed = narrowing(request, PathQuery)
+    return _answered(request, "path", narrowing(request, PathQuery), partial(_path, request))
+
+
+def _path(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
     asked = narrowed.question.path
-    report = stats.path_report(narrowed.question, narrowed.interval)
+    report = stats.path_report(narrowed.drawn, narrowed.interval)
     parent = asked if asked.endswith("/") else f"{asked}/"
     # The parent itself is among them where it has hits.
     nodes = [node for node in stats.tree(stats.Question(prefix=parent), 1, ROWS + 1) if node.path != parent]
     badge = f"/badge{asked}.svg" if is_addressed(asked) else ""
-    return _shown(
-        request,
-        "path",
-        narrowed,
+    return dict(
         **_trail(narrowed, asked),
         path=asked,
         with_raw=asked != path_shown(asked) or len(asked) > SHORT,
         report=report,
         place=stats.place(asked),
-        chart=chart(report.series, narrowed.interval),
+        chart=chart(_until_now(report.series), narrowed.interval),
         panels=[
             panels.panel(
                 narrowed, "path", name, [(share.value, share.hits) for share in report.dimensions[name]], report.hits
@@ -114,16 +120,16 @@ def paths(request: HttpRequest) -> HttpResponse:
     if "search" in request.GET:
         search = request.GET["search"].strip()
         return _found(request, search) if search else redirect("paths")
-    narrowed = narrowing(request, RankingQuery)
+    return _answered(request, "paths", narrowing(request, RankingQuery), _paths)
+
+
+def _paths(narrowed: Narrowing) -> dict[str, Any]:
     rows = stats.page(narrowed.question, LONG_ROWS, narrowed.asked["cursor"])
-    return _shown(
-        request,
-        "paths",
-        narrowed,
-        lines=panels.of_paths(narrowed, rows, None),
-        following=_following(narrowed, [Position(hits, path) for path, hits in rows], "paths"),
-        exports=_exports(narrowed, reverse("stats")),
-    )
+    return {
+        "lines": panels.of_paths(narrowed, rows, None),
+        "following": _following(narrowed, [Position(hits, path) for path, hits in rows], "paths"),
+        "exports": _exports(narrowed, reverse("stats")),
+    }
 
 
 def _found(request: HttpRequest, search: str) -> HttpResponse:
@@ -156,39 +162,65 @@ def values(request: HttpRequest, dimension: str) -> HttpResponse:
     """The values of a dimension, most hits first."""
     if dimension not in queries.DIMENSIONS:
         raise Http404
-    narrowed = narrowing(request, ValuesQuery)
+    return _answered(request, "values", narrowing(request, ValuesQuery), partial(_values, dimension), dimension)
+
+
+def _values(dimension: str, narrowed: Narrowing) -> dict[str, Any]:
     rows = list(stats.by(narrowed.question, dimension, LONG_ROWS, narrowed.asked["cursor"]))
     home = "path" if narrowed.question.path else "overview"
-    return _shown(
-        request,
-        "values",
-        narrowed,
-        dimension,
-        title=panels.TITLES[dimension],
-        dimension=dimension,
-        what=panels.NAMES[dimension],
-        lines=panels.of_shares(narrowed, home, dimension, rows),
-        following=_following(narrowed, [Position(row.hits, row.value) for row in rows], "values", dimension),
-        exports=_exports(narrowed, reverse("stats-by", args=[dimension])),
-    )
+    return {
+        "title": panels.TITLES[dimension],
+        "dimension": dimension,
+        "what": panels.NAMES[dimension],
+        "lines": panels.of_shares(narrowed, home, dimension, rows),
+        "following": _following(narrowed, [Position(row.hits, row.value) for row in rows], "values", dimension),
+        "exports": _exports(narrowed, reverse("stats-by", args=[dimension])),
+    }
 
 
 @page
 def tree(request: HttpRequest) -> HttpResponse:
     """The children of a path, with the totals of all that is below them."""
-    narrowed = narrowing(request, TreeQuery)
+    return _answered(request, "tree", narrowing(request, TreeQuery), _tree)
+
+
+def _tree(narrowed: Narrowing) -> dict[str, Any]:
     prefix = narrowed.question.prefix or "/"
     question = replace(narrowed.question, prefix=prefix)
     nodes = list(stats.tree(question, 1, LONG_ROWS, narrowed.asked["cursor"]))
-    return _shown(
-        request,
-        "tree",
-        narrowed,
+    return dict(
         **_trail(narrowed, prefix),
         lines=panels.of_nodes(narrowed, nodes),
         following=_following(narrowed, [Position(node.hits, node.path) for node in nodes], "tree"),
         exports=_exports(narrowed, reverse("stats-tree")),
     )
+
+
+def _answered(
+    request: HttpRequest, name: str, narrowed: Narrowing, answer: Callable[[Narrowing], dict[str, Any]], *parts: str
+) -> HttpResponse:
+    """The page of this name with what `answer` tells; by whole days where no more is kept, else one that says so."""
+    try:
+        return _shown(request, name, narrowed, *parts, **answer(narrowed))
+    except NotKept:
+        by_days = narrowed.by_whole_days()
+    try:
+        return _shown(request, name, by_days, *parts, **answer(by_days))
+    except NotKept as error:
+        return _not_kept(request, name, narrowed, error, *parts)
+
+
+def _not_kept(request: HttpRequest, name: str, narrowed: Narrowing, error: NotKept, *parts: str) -> HttpResponse:
+    """A page that says why there is no answer, and leads to the part of the period that has one."""
+    since = stats.single_hits_since()
+    day, link = narrowed.since(since, name, *parts) if since else (None, "")
+    context = {
+        "picker": picker(narrowed, name, *parts),
+        "sentence": gettext(str(error)),
+        "day": date_format(day, "j M Y") if day else "",
+        "since": link,
+    }
+    return shown(request, "notkept", context, narrowed, status=422)
 
 
 def _shown(request: HttpRequest, name: str, narrowed: Narrowing, *parts: str, **context: Any) -> HttpResponse:
@@ -238,12 +270,43 @@ def _exports(narrowed: Narrowing, address: str) -> dict[str, str]:
     return {form: narrowed.export(address, format=form) for form in ("csv", "json")}
 
 
-def _changes(found: stats.Overview) -> dict[str, Any] | None:
+def _until_now(series: Sequence[stats.Point]) -> list[stats.Point]:
+    """A series without what has not come yet, but for hits whose clock was fast."""
+    now = hits.now()
+    return [point for point in series if point.at <= now or point.hits]
+
+
+def _changes(found: stats.Overview, before: stats.Question | None) -> dict[str, Any] | None:
     """By how many % hits and visitors have changed since the period before; None for what cannot be told."""
-    if found.previous is None:
+    if found.previous is None or before is None:
         return None
     hits, visitors = found.previous
-    return {"hits": _change(hits, found.hits), "visitors": _change(visitors, found.visitors), "before": found.previous}
+    return {
+        "hits": _change(hits, found.hits),
+        "visitors": _change(visitors, found.visitors),
+        "before": found.previous,
+        "compared": gettext("before: %(start)s to %(end)s") % _times(before.period),
+    }
+
+
+def _comparison(narrowed: Narrowing, before: stats.Question | None) -> str:
+    """What is to be known of a comparison that is not just of as much before, "" where it is."""
+    if before is None:
+        return gettext("Of the period before, too little is kept to compare with it.") if narrowed.before else ""
+    end, tz = before.period.end, before.period.tz
+    over = narrowed.question.period.end
+    if end is None or (over and over <= hits.now()):
+        return ""
+    at = end.astimezone(tz)
+    if at.minute or at.second or at.microsecond:
+        return ""
+    return gettext("Compared with the period before up to %(time)s, the full hour.") % {"time": date_format(at, "H:i")}
+
+
+def _times(period: Period) -> dict[str, str]:
+    """When a period begins and ends, as people write it."""
+    times = {"start": period.start, "end": period.end}
+    return {name: date_format(at.astimezone(period.tz), "j M Y, H:i") for name, at in times.items() if at}
 
 
 def _change(before: int, now: int) -> float | None:

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
@@ -16,11 +17,12 @@ from django.utils import translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counters import stats
+from counters import maintenance
 from counters.bounds import TookTooLong
 from counters.dashboard.narrowing import NAMED as PERIODS
 from counters.dimensions import NAMES, Dimensions, Origin
 from counters.models import Counter, Hit, LoadTestRun, Verification
+from tests.oracle import drop_days
 
 pytestmark = pytest.mark.django_db
 
@@ -221,15 +223,111 @@ def test_what_is_refused_is_shown_as_text(client):
     assert page.count("<script") == 1
 
 
-@pytest.mark.parametrize("page", ["/", "/path/?path=/api/shop/a", "/tree/?prefix=/api/", "/by/country/"])
-def test_what_is_not_kept_is_not_guessed(client, hits, page, monkeypatch):
-    def dropped(*args: Any, **kwargs: Any) -> Any:
-        raise stats.NotKept("Hits are kept since 2026-03-01.")
+# What is not kept any more
 
-    monkeypatch.setattr("counters.stats._scope", dropped)
-    answer = client.get(page)
+
+def keep(hits_days: int = 30, hours_days: int = 400) -> None:
+    """What housekeeping leaves of the hits that a test has made."""
+    list(maintenance.maintain(NOW, keep_hits_days=hits_days, keep_hours_days=hours_days))
+
+
+@pytest.fixture
+def old(transactional_db, tables) -> Iterator[None]:
+    """Hits of eleven years, of which those of the last 30 days are kept one by one, and hours of 400 days."""
+    drop_days()
+    for day in ("2015-05-18", "2024-12-31", "2025-11-01", "2026-01-15", "2026-02-10", "2026-03-02"):
+        for hour in (10, 22):
+            hit("/api/shop/a", f"{day}T{hour}:15", 2, b"ann", country="DE", consumer="acme")
+            hit("/api/shop/b", f"{day}T{hour}:45", 1, b"bob", country="FR")
+    keep()
+    yield
+    drop_days()
+
+
+WHOLE_DAYS = "it is shown by days of UTC."
+HALF_HOUR, FULL_HOUR = "Asia/Kolkata", "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("address", "by_whole_days"),
+    [
+        ("/?period=all&tz={}", {FULL_HOUR, HALF_HOUR}),
+        ("/?period=12mo&tz={}", {HALF_HOUR}),
+        ("/?period=30d&tz={}", set()),
+        ("/path/?path=/api/shop/a&period=12mo&tz={}", {FULL_HOUR, HALF_HOUR}),
+        ("/path/?path=/api/shop/a&period=all&tz={}", {FULL_HOUR, HALF_HOUR}),
+        ("/?first=2015-05-18&last=2015-05-20&tz={}", {FULL_HOUR, HALF_HOUR}),
+        ("/?first=2015-05-18&last=2015-05-19&tz={}", {"UTC", FULL_HOUR, HALF_HOUR}),  # by the hour
+        ("/paths/?first=2015-05-18&last=2015-05-19&tz={}", {FULL_HOUR, HALF_HOUR}),
+        ("/by/country/?first=2015-05-18&last=2015-05-18&tz={}", {FULL_HOUR, HALF_HOUR}),
+        ("/tree/?first=2015-05-18&last=2015-05-18&tz={}", {FULL_HOUR, HALF_HOUR}),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", FULL_HOUR, HALF_HOUR])
+def test_what_is_kept_by_whole_days_alone_is_shown_by_them_and_says_so(client, old, address, by_whole_days, zone):
+    page = asks(client, address.format(zone))
+    assert (WHOLE_DAYS in text(page)) == (zone in by_whole_days)
+    assert "No hits" not in text(page)
+    # The reader's zone remains that of forms and links.
+    assert f'name="tz" value="{zone}"' in page
+
+
+def test_by_whole_days_the_figures_are_those_of_the_days_of_UTC(client, old):
+    here, elsewhere = (
+        text(asks(client, f"/?first=2015-05-18&last=2015-05-18&tz={zone}")) for zone in ("UTC", HALF_HOUR)
+    )
+    assert "Hits 6" in here
+    assert "Hits 6" in elsewhere
+    assert "Visitors 2" in elsewhere
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", FULL_HOUR, HALF_HOUR])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/?consumer=acme&country=DE&period=all",
+        "/?prefix=/api/&period=12mo",
+        "/by/referrer_url/?period=all",
+        "/by/country/?path=/api/shop/a&consumer=acme&period=all",
+        "/tree/?consumer=acme",
+        "/path/?path=/api/shop/a&country=DE&consumer=acme&first=2026-01-01&last=2026-03-02",
+    ],
+)
+def test_what_is_not_kept_is_not_guessed_and_leads_to_what_is(client, old, address, zone):
+    answer = client.get(with_query(address, f"tz={zone}"))
     assert answer.status_code == 422
-    assert "Hits are kept since 2026-03-01." in text(answer.text)
+    said = text(answer.text)
+    assert "Single hits are kept since 2026-01-" in said
+    # With all that can be chosen, and each chip of what it is narrowed to.
+    assert 'class="periods"' in answer.text
+    assert answer.text.count('aria-label="Without ') == len(
+        re.findall("consumer=|country=|[?]prefix=|by.*[?]path=", address)
+    )
+    [link] = re.findall(r'<a href="([^"]+)">The same since \d+ Jan 2026</a>', answer.text)
+    assert "No hits" not in text(asks(client, unescape(link)))
+
+
+def test_no_link_of_an_overview_of_all_times_is_a_dead_end(client, old):
+    ended = 0
+    for period in ("all", "12mo"):
+        for zone in ("UTC", FULL_HOUR):
+            for link in links(asks(client, f"/?period={period}&tz={zone}")):
+                if not link.startswith(("/?", "/path/", "/paths/", "/tree/", "/by/")):
+                    continue
+                answer = client.get(link)
+                if answer.status_code == 422:
+                    ended += 1
+                    [since] = re.findall(r'<a href="([^"]+)">The same since', answer.text)
+                    answer = client.get(unescape(since))
+                assert answer.status_code == 200, link
+    assert ended
+
+
+def test_a_tree_is_of_the_period_of_the_page_that_leads_to_it(client, old):
+    [tree] = [link for link in links(asks(client, "/?consumer=acme")) if link.startswith("/tree/")]
+    page = asks(client, tree)
+    assert rows(page) == [("/api/", 8)]
+    assert ">30 days</a>" in page.partition('aria-current="true"')[2][:12]
 
 
 def test_a_database_that_is_away_is_told_in_a_sentence(client, monkeypatch, caplog):
@@ -306,6 +404,97 @@ def test_a_change_is_told_in_percent_of_the_period_before(client, hits):
     assert "▲ 50.0% from 4 in the period before" in page
     assert "none in the period before" in text(asks(client, "/?first=2026-03-01&last=2026-03-01"))
     assert "in the period before" not in text(asks(client, "/?period=all"))
+
+
+def compared(page: str) -> set[str]:
+    return set(re.findall(r'<dd class="change" title="([^"]*)"', page))
+
+
+def test_what_is_compared_with_is_told(client, hits):
+    assert compared(asks(client, "/?period=today")) == {"before: 2 Mar 2026, 00:00 to 2 Mar 2026, 12:30"}
+    page = asks(client, "/?period=30d&tz=Asia/Kolkata")
+    assert compared(page) == {"before: 3 Jan 2026, 00:00 to 1 Feb 2026, 18:00"}
+    assert "Compared with the period before up to 18:00, the full hour." in text(page)
+    over = asks(client, "/?first=2026-03-01&last=2026-03-02")
+    assert compared(over) == {"before: 27 Feb 2026, 00:00 to 1 Mar 2026, 00:00"}
+    assert "the full hour" not in text(over)
+    assert "the full hour" not in text(asks(client, "/?period=7d"))
+
+
+def test_a_week_is_compared_to_the_minute_where_single_hits_are_kept_else_to_the_full_hour(client, old):
+    hit("/api/shop/a", "2026-02-24T12:29", 3)
+    hit("/api/shop/a", "2026-02-24T12:31", 90)
+    hit("/api/shop/a", "2026-02-24T11:59", 1)
+    page = asks(client, "/?period=7d")
+    assert "▲ 50.0% from 4 in the period before" in text(page)
+    assert compared(page) == {"before: 18 Feb 2026, 00:00 to 24 Feb 2026, 12:30"}
+    keep(hits_days=5)
+    page = asks(client, "/?period=7d")
+    assert "▲ 500.0% from 1 in the period before" in text(page)
+    assert compared(page) == {"before: 18 Feb 2026, 00:00 to 24 Feb 2026, 12:00"}
+    assert "up to 12:00, the full hour." in text(page)
+
+
+def test_where_too_little_is_kept_to_compare_with_the_page_says_so(client, old):
+    # Midnight is no full hour of UTC there, and single hits are not kept of the first days.
+    hit("/api/shop/a", "2026-01-02T18:00")
+    hit("/api/shop/a", "2026-01-02T19:00")
+    keep()
+    page = asks(client, "/?period=30d&tz=Asia/Kolkata")
+    assert "too little is kept to compare" in text(page)
+    assert not compared(page)
+    assert "too little is kept" not in text(asks(client, "/?period=30d"))
+
+
+# Intervals, links
+
+
+@pytest.mark.parametrize("page", ["/?", "/path/?path=/api/shop/a&"])
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        ("first=2016-01-01&interval=hour", 72),
+        ("first=1000-01-01", 3),
+        ("first=1000-01-01&last=9998-12-31&interval=hour", 72),
+        ("first=2026-03-02&last=2099-12-31&interval=hour", 48),
+        ("period=12mo&interval=hour", 72),
+        ("first=2026-03-03&last=2026-03-03", 13),
+    ],
+)
+def test_a_series_is_drawn_from_the_first_day_with_hits_until_now(client, hits, page, query, most):
+    found = asks(client, page + query)
+    assert 0 < found.partition("data-chart")[2].partition("</figure>")[0].count('<tr><th scope="row">') <= most
+
+
+def test_figures_are_those_of_the_period_however_it_is_drawn(client, hits):
+    for query in (
+        "first=1000-01-01&last=2099-12-31",
+        "period=all",
+        "first=2026-03-01",
+        "last=2026-03-03&tz=Asia/Tokyo",
+    ):
+        assert "Hits 13" in text(asks(client, f"/?{query}"))
+    assert "No hits in this period." in text(asks(client, "/?first=1000-01-01&last=2026-02-28"))
+    assert "No hits in this period." in text(asks(client, "/?first=2026-03-04&last=2099-01-01"))
+
+
+@pytest.mark.parametrize("page", NARROWED)
+def test_what_decorates_a_link_that_was_shared_asks_for_nothing(client, hits, page):
+    found = asks(client, with_query(page, "utm_source=a&utm_source=b&fbclid=1&gclid=2&msclkid=3"))
+    assert not re.search("utm_|clid", found)
+
+
+def test_an_export_of_the_time_of_clocks_with_seconds_is_one(client, hits):
+    [csv] = [link for link in links(asks(client, "/paths/?first=1880-01-01&tz=Europe/Berlin")) if "format=csv" in link]
+    answer = client.get(csv)
+    assert answer.status_code == 200
+    assert b"/api/shop/a,6" in answer.getvalue()
+
+
+def test_who_is_logged_in_stays_so_when_following_a_link_on_another_site(client, django_user_model):
+    django_user_model.objects.create_user("ann", password="secret", is_staff=True)
+    answer = client.post("/admin/login/", {"username": "ann", "password": "secret"})
+    assert answer.cookies["hitcounter_session"]["samesite"] == "Lax"
 
 
 def test_less_is_told_as_less(client, hits):
@@ -441,7 +630,8 @@ def test_the_tree_leads_down_to_each_path_and_up_again(client, hits):
     assert rows(page) == [("/api/shop/a", 6), ("/api/shop/b", 3), ("/api/shop/", 1)]
     to_paths = {parse_qs(urlsplit(link).query)["path"][0] for link in links(page) if link.startswith("/path/?")}
     assert to_paths == {"/api/shop/a", "/api/shop/b", "/api/shop/"}
-    assert {"/tree/?prefix=%2F", "/tree/?prefix=%2Fapi%2F"} <= set(links(page))
+    above = {parse_qs(urlsplit(link).query)["prefix"][0] for link in links(page) if link.startswith("/tree/?prefix=")}
+    assert above >= {"/", "/api/"}
 
 
 def test_the_page_of_a_path_has_all_about_it(client, hits):
@@ -552,6 +742,7 @@ def test_a_page_of_many_intervals_and_long_paths_is_small_enough_for_a_phone(cli
     for n in range(12):
         path = f"/api/{n:02}/" + "%F0%9F%98%80" * (length // 12)
         hit(path, "2026-03-03T09:00", n + 1, referrer="r" * 250 + ".example", consumer="c" * 255)
+    hit(path, "2026-02-16T09:00")
     for address in ("/?first=2026-02-16&interval=hour", f"/path/?path={quote(path)}&interval=hour&first=2026-02-16"):
         answer = client.get(address, headers={"Accept-Encoding": "gzip"})
         assert (answer.status_code, answer.headers["Content-Encoding"]) == (200, "gzip")
