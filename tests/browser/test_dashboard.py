@@ -101,7 +101,7 @@ def test_the_overview_shows_what_the_api_says(shop, ann):
 def test_a_country_is_chosen_shown_shared_and_let_go(shop, ann, visitor):
     ann.page.goto(f"{shop.url}/?period=7d")
     ann.page.get_by_role("link", name="Germany").click()
-    assert asked(ann.page) == {"period": "7d", "country": "DE"}
+    assert asked(ann.page) == {"period": "7d", "country": "DE", "tz": "UTC"}
     assert figures(ann.page) == total(shop, country="DE", **{"from": str(day(6))}) == (47, 2)
     assert chips(ann.page) == ["Country DE ×"]
     bob = visitor(timezone_id="UTC")
@@ -109,7 +109,7 @@ def test_a_country_is_chosen_shown_shared_and_let_go(shop, ann, visitor):
     assert (figures(bob.page), chips(bob.page)) == ((47, 2), ["Country DE ×"])
     assert bob.complaints == []
     ann.page.get_by_role("link", name="Without Country DE").click()
-    assert asked(ann.page) == {"period": "7d"}
+    assert asked(ann.page) == {"period": "7d", "tz": "UTC"}
     assert figures(ann.page) == total(shop, **{"from": str(day(6))})
 
 
@@ -118,7 +118,7 @@ def test_choices_add_up_and_are_kept_from_page_to_page(shop, ann):
     ann.page.get_by_role("link", name="news.example").click()
     assert figures(ann.page) == (5, 0)
     ann.page.get_by_role("navigation", name="Pages").get_by_role("link", name="Paths").click()
-    assert asked(ann.page) == {"period": "30d", "country": "FR", "referrer": "news.example"}
+    assert asked(ann.page) == {"period": "30d", "country": "FR", "referrer": "news.example", "tz": "UTC"}
     expect(ann.page.locator("tbody tr")).to_have_count(1)
     ann.page.get_by_role("link", name="/api/blog/2025").click()
     assert figures(ann.page) == (5, 0)
@@ -129,7 +129,7 @@ def test_periods_are_a_click_each(shop, ann):
     ann.page.goto(shop.url)
     for name, period, since in (("7 days", "7d", day(6)), ("12 months", "12mo", day(364)), ("All", "all", None)):
         ann.page.get_by_role("list", name="Period").get_by_role("link", name=name).click()
-        assert asked(ann.page) == {"period": period}
+        assert asked(ann.page) == {"period": period, "tz": "UTC"}
         assert figures(ann.page) == total(shop, **({"from": str(since)} if since else {}))
         assert ann.page.locator(".periods [aria-current]").text_content() == name
 

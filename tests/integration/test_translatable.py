@@ -1,12 +1,14 @@
 """Every word of every page can be translated: under a translation that marks its messages, no other words are left."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.utils import translation
 
+from counters import stats
 from counters.dimensions import Dimensions, Origin
 from counters.models import Counter, Hit, LoadTestRun
 
@@ -122,6 +124,25 @@ def test_every_word_of_a_page_can_be_translated(client, address):
     answer = client.get(address)
     assert answer.status_code == (400 if "Mars" in address else 200)
     assert answer.text.count("⟦") > 10
+    assert unmarked(answer.text) == []
+
+
+@pytest.mark.usefixtures("planted", "marked")
+@pytest.mark.parametrize(("zones", "status"), [({"Asia/Kolkata"}, 200), ({"Asia/Kolkata", "UTC"}, 422)])
+def test_every_word_about_what_is_not_kept_can_be_translated(client, monkeypatch, zones, status):
+    scope = stats._scope
+
+    def some(question: stats.Question) -> Any:
+        if question.period.tz.key in zones:
+            raise stats.NotKept("Not kept.")
+        return scope(question)
+
+    monkeypatch.setattr(stats, "_scope", some)
+    monkeypatch.setattr(stats, "single_hits_since", lambda: date(2026, 3, 1))
+    answer = client.get("/?period=30d&tz=Asia/Kolkata&country=DE")
+    assert answer.status_code == status
+    for words in ("⟦Single hits and hours are not kept", "⟦Compared with") if status == 200 else ("⟦The same since",):
+        assert words in answer.text
     assert unmarked(answer.text) == []
 
 
