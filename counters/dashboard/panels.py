@@ -56,12 +56,13 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """A dimension's most frequent values."""
+    """A dimension's most frequent values; `known` is whether there is any but the unknown one."""
 
     dimension: str
     title: str
     lines: list[Line]
     more: str
+    known: bool
 
 
 class Chip(NamedTuple):
@@ -142,6 +143,7 @@ def panel(narrowing: Narrowing, page: str, dimension: str, values: Sequence[Row]
         str(TITLES[dimension]),
         of_values(narrowing, page, dimension, values, total),
         narrowing.link("values", dimension),
+        known=any(value for value, _ in values),
     )
 
 
@@ -153,10 +155,11 @@ def label(dimension: str, value: str) -> str:
 
 
 def chips(narrowing: Narrowing, page: str, *parts: str) -> list[Chip]:
-    """All that a page is narrowed to besides its period."""
+    """All that a page is narrowed to besides its period, and bots or people, which stand among its choices."""
     found = [
         Chip(str(NAMES[name]), label(name, value), narrowing.link(page, *parts, cursor=None, **{name: None}))
         for name, value in narrowing.question.filters.items()
+        if name != "bot"
     ]
     if narrowing.question.prefix and page != "tree":
         without = narrowing.link(page, *parts, cursor=None, prefix=None)

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -70,7 +70,7 @@ def _overview(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
         "comparison": _comparison(narrowed, before),
         "chart": chart(_until_now(found.series), narrowed.interval),
         "paths": panels.of_paths(narrowed, found.paths, found.hits),
-        "panels": [panels.panel(narrowed, "overview", name, found.dimensions[name], found.hits) for name in OVERVIEW],
+        **_panels(narrowed, "overview", found.dimensions, found.hits),
         "others": [
             (panels.TITLES[name], narrowed.link("values", name)) for name in queries.DIMENSIONS if name not in OVERVIEW
         ],
@@ -99,12 +99,12 @@ def _path(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
         report=report,
         place=stats.place(asked),
         chart=chart(_until_now(report.series), narrowed.interval),
-        panels=[
-            panels.panel(
-                narrowed, "path", name, [(share.value, share.hits) for share in report.dimensions[name]], report.hits
-            )
-            for name in ALL
-        ],
+        **_panels(
+            narrowed,
+            "path",
+            {name: [(share.value, share.hits) for share in report.dimensions[name]] for name in ALL},
+            report.hits,
+        ),
         children=panels.of_nodes(narrowed, nodes[:ROWS]),
         below=narrowed.link("tree", path=None, prefix=parent),
         badge_path=badge,
@@ -226,6 +226,12 @@ def _not_kept(request: HttpRequest, name: str, narrowed: Narrowing, error: NotKe
 def _shown(request: HttpRequest, name: str, narrowed: Narrowing, *parts: str, **context: Any) -> HttpResponse:
     """The page of this name, with what it is narrowed to and how to narrow it otherwise."""
     return shown(request, name, {"picker": picker(narrowed, name, *parts), **context}, narrowed)
+
+
+def _panels(narrowed: Narrowing, view: str, values: Mapping[str, Sequence[stats.Row]], total: int) -> dict[str, Any]:
+    """The panels of the dimensions of which something is known, and of those of which nothing is."""
+    made = [panels.panel(narrowed, view, name, rows, total) for name, rows in values.items()]
+    return {"panels": [one for one in made if one.known], "unknown": [one for one in made if not one.known]}
 
 
 def _following(narrowed: Narrowing, rows: Sequence[Position], view: str, *parts: str) -> str | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import pytest
 from django.db import OperationalError, connection
@@ -590,7 +590,8 @@ def test_every_parent_of_an_ordinary_path_leads_back(client):
 @pytest.mark.parametrize("path", ["/", "/api/hello/world/"])
 def test_the_tree_reaches_a_path_that_ends_in_a_slash(client, path):
     hit(path, "2026-03-03T09:00")
-    assert f"/path/?{urlencode({'path': path})}" in links(asks(client, f"/tree/?prefix={path}"))
+    found = [urlsplit(link) for link in links(asks(client, f"/tree/?prefix={path}"))]
+    assert path in [parse_qs(link.query)["path"][0] for link in found if link.path == "/path/"]
 
 
 def test_a_bar_is_as_long_in_a_language_of_decimal_commas(client, hits):
