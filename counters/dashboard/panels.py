@@ -130,7 +130,7 @@ def of_values(
             bar=_percent(hits, most),
             share=_percent(hits, total) if total else None,
             link=narrowing.link(page, cursor=None, **{dimension: value}),
-            title=value,
+            title=label(dimension, value) if dimension == "bot" else value,
         )
         for value, hits in values
     ]
