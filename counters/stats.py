@@ -46,7 +46,7 @@ LOCK TABLE counters_hit IN ACCESS SHARE MODE;
 # PostgreSQL takes the nodes to be as many as the paths, and does not think it worth while.
 _BY_ALL_PROCESSES = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0"
 # An overview passes over much at once: with two processes, in nine tenths of the time.
-_BY_SOME_PROCESSES = "SET LOCAL parallel_setup_cost = 100"
+_BY_SOME_PROCESSES = "SET LOCAL parallel_setup_cost = 100; SET LOCAL parallel_tuple_cost = 0.001"
 _TUNED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 
 

@@ -47,7 +47,10 @@ checkpoint_timeout = 15min
 wal_compression = on
 jit = off
 log_checkpoints = off
+max_parallel_workers_per_gather = {helpers}
 """
+#: Of a question, beside the process that asks: PostgreSQL's own two, but not more processes than there are cores.
+HELPERS = min(2, max(1, (os.cpu_count() or 1) - 1))
 
 
 class PostgresError(Exception):
@@ -198,7 +201,9 @@ class PrivatePostgres:
     def _configure(self) -> None:
         """Say where the server listens and whom it lets in: this user, and the one that PostgreSQL itself runs as."""
         me = pwd.getpwuid(os.geteuid()).pw_name
-        self._write(self.data / "hitcounter.conf", CONFIGURATION.format(socket_directory=self.socket_directory))
+        self._write(
+            self.data / "hitcounter.conf", CONFIGURATION.format(socket_directory=self.socket_directory, helpers=HELPERS)
+        )
         self._write(self.data / "pg_hba.conf", "local all all peer map=owner\n")
         owners = sorted({me, self._owner_name})
         self._write(self.data / "pg_ident.conf", "".join(f'owner "{name}" {ROLE}\n' for name in owners))
