@@ -12,8 +12,8 @@ help:  ## say what can be made
 run: $(VENV)/installed  ## serve on HITCOUNTER_BIND (127.0.0.1:5000) until Ctrl-C; without DATABASE_URL, on a PostgreSQL of its own
 	@exec $(PYTHON) manage.py serve
 
-test: $(VENV)/installed-dev  ## run all tests, against real PostgreSQL, one after the other on each core
-	$(PYTHON) -m pytest -n auto --dist worksteal
+test: $(VENV)/installed-dev  ## run all tests, against real PostgreSQL, on one process more than there are cores: many wait
+	$(PYTHON) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 lint: $(VENV)/installed-dev  ## check style, types, import rules and missing migrations
 	$(VENV)/bin/ruff check .
