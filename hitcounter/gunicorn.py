@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -60,11 +61,12 @@ def post_worker_init(worker: Any) -> None:
     And have a stop end the live page's streams, which end by themselves as little as the server ends them: it would
     wait for its whole grace time before the application heard of it.
     """
-    from counters.dashboard.events import feed
 
     def stop() -> None:
         worker.handle_exit_signal()
-        feed.close()
+        events = sys.modules.get("counters.dashboard.events")
+        if events:  # who has never been asked for a page has not loaded them
+            events.feed.close()
 
     worker.loop.add_signal_handler(signal.SIGTERM, stop)
     worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
