@@ -4,6 +4,7 @@ import asyncio
 import os
 import warnings
 from collections.abc import MutableMapping
+from importlib import import_module
 from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
@@ -11,6 +12,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
 from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
+# With all that its views need: now, before the garbage collector is told to leave alone what there is
+# (hitcounter/gunicorn.py), and not with the first request.
+import_module("hitcounter.urls")
 
 from django.conf import settings
 from django.db import connection
