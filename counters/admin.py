@@ -20,6 +20,7 @@ from django.utils.html import format_html, format_html_join
 
 from counters.bounds import LONGEST_READ_SECONDS, TookTooLong, bounded_read
 from counters.hits import now
+from counters.loadtest import PERCENTILES
 from counters.models import Counter, ImportedLog, LoadTestRun, Verification, path_begins_with
 from counters.reset import Gone, ResetBusy, reset
 
@@ -33,8 +34,6 @@ else:
 
 #: A page is found by passing over those before it: the hundredth takes 50 ms of a million counters.
 MOST_PAGES = 100
-#: In the order in which they are shown; PostgreSQL keeps no order in JSON.
-PERCENTILES = ("p50", "p95", "p99", "max")
 #: Stands for a figure that a load test has not (yet).
 MISSING = "–"
 #: Counters that the action resets at once: their ids must fit into a form of Django's 1,000 fields.

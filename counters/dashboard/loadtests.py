@@ -21,8 +21,6 @@ from counters.models import LoadTestRun
 EARLIER = 50
 USUAL_REQUESTS = 1000
 TOP_PATHS = 10
-#: In the order in which they are shown; PostgreSQL keeps no order in JSON.
-PERCENTILES = ("p50", "p95", "p99", "max")
 
 
 @page_with_form
@@ -72,7 +70,7 @@ def one_loadtest(request: HttpRequest, id: UUID) -> HttpResponse:
         "running": running is not None and running.id == run.id,
         "report": report,
         "histogram": histogram(report.get("histogram", [])),
-        "latencies": [(name, latencies[name]) for name in PERCENTILES if latencies.get(name) is not None],
+        "latencies": [(name, latencies[name]) for name in loadtest.PERCENTILES if latencies.get(name) is not None],
         "paths": of_paths(EVERYTHING, rows, None),
     }
     return shown(request, "loadtest", context)
