@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 from django.db import DataError
 
+from counters import metrics
 from counters.bulk import MOST_DAYS, Load, record, salt_of
 from counters.hits import DatabaseRefused, HitRefused, now
 from counters.models import IdempotencyKey
@@ -72,6 +73,7 @@ def _record(load: Load, first: Callable[[], None]) -> int:
         record(load, first)
     except DataError as error:  # a counter can hold no more
         raise DatabaseRefused(DatabaseRefused.__doc__) from error
+    metrics.HITS.labels("batch").inc(load.hits)
     return load.hits
 
 
