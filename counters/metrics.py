@@ -116,6 +116,8 @@ MAINTENANCE_DONE = Gauge(
 for _labelled, _values in {
     HITS: ("request", "batch"),
     DATABASE_ERRORS: ("unreachable", "lost", "conflict", "failed", "refused"),
+    WORKERS: ("accepting", "refusing"),
+    POOL_CONNECTIONS: ("available", "in_use"),
     MAINTENANCE_RUNS: ("done", "failed", "cut_short"),
 }.items():
     for _value in _values:

@@ -10,6 +10,7 @@ from psycopg import Connection, Error
 
 from counters import hits, metrics
 from counters.maintenance import Failed, MaintenanceBusy, maintain
+from counters.sentences import sentence_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Housekeeping:
         except DatabaseError as error:
             if not self._stopped.is_set():
                 metrics.MAINTENANCE_RUNS.labels("cut_short").inc()
-                logger.warning("Maintenance was cut short, and is tried again: %s", " ".join(str(error).split()))
+                logger.warning("Maintenance was cut short, and is tried again: %s", sentence_of(error))
         except Exception:
             metrics.MAINTENANCE_RUNS.labels("cut_short").inc()
             logger.exception("Maintenance failed in a way that is not foreseen; it is tried again")
