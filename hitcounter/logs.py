@@ -5,6 +5,7 @@ request that Django gives with an error.
 """
 
 import logging
+import re
 import threading
 from collections import Counter
 from datetime import UTC, datetime
@@ -18,7 +19,18 @@ from counters import requestid
 MOST_A_SECOND = 5
 
 
-class Line(logging.Formatter):
+# In tracebacks, psycopg's errors say more than their first sentence: these lines may quote rows.
+_QUOTING = re.compile(r"\n(?:DETAIL|CONTEXT):.*")
+
+
+class WithoutRows(logging.Formatter):
+    """Leaves out of tracebacks what the database quotes of rows, which may be personal."""
+
+    def formatException(self, ei: Any) -> Any:
+        return _QUOTING.sub("", logging.Formatter.formatException(self, ei))
+
+
+class Line(WithoutRows):
     """Time, level, logger and message, and the request's id if one is being answered."""
 
     def __init__(self) -> None:
@@ -30,7 +42,7 @@ class Line(logging.Formatter):
         return f"{line} [{id}]" if id else line
 
 
-class JSONLine(JsonFormatter):
+class JSONLine(WithoutRows, JsonFormatter):
     """The same as an object: time, level, logger, message, and where there are such, request_id and exception."""
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:

@@ -24,25 +24,27 @@ def observed(get_response: Answering | AnsweringLater) -> Answering | AnsweringL
 
 def _observed_at_once(get_response: Answering) -> Answering:
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        _begin(request)
-        return _end(request, get_response(request))
+        begun = requestid.current.set(requestid.of(request.headers.get(requestid.HEADER)))
+        try:
+            return _told(request, get_response(request))
+        finally:
+            requestid.current.reset(begun)
 
     return middleware
 
 
 def _observed_later(get_response: AnsweringLater) -> AnsweringLater:
     async def middleware(request: HttpRequest) -> HttpResponseBase:
-        _begin(request)
-        return _end(request, await get_response(request))
+        begun = requestid.current.set(requestid.of(request.headers.get(requestid.HEADER)))
+        try:
+            return _told(request, await get_response(request))
+        finally:
+            requestid.current.reset(begun)
 
     return middleware
 
 
-def _begin(request: HttpRequest) -> None:
-    requestid.current.set(requestid.of(request.headers.get(requestid.HEADER)))
-
-
-def _end(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+def _told(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     response[requestid.HEADER] = requestid.current.get()
     metrics.RESPONSES.labels(_view(request), f"{response.status_code // 100}xx").inc()
     return response
