@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -36,6 +37,7 @@ HEADERS = {
 }
 NO_REFERRERS = "ALTER TABLE counters_dimensionset ADD CHECK (referrer_url = '') NOT VALID"
 NO_COUNTERS = "ALTER TABLE counters_counter RENAME TO counters_gone"
+COUNTERS_AGAIN = "ALTER TABLE counters_gone RENAME TO counters_counter"
 
 
 @pytest.fixture
@@ -63,19 +65,18 @@ def ask_all(service: Service, case: str) -> dict[str, int]:
 
     def answered(method: str, path: str, **options) -> int:
         headers = HEADERS | {"Referer": referrer} | options.pop("headers", {})
-        url = f"{service.url}{path}{'&' if '?' in path else '?'}q={QUERY}"
-        return requests.request(method, url, headers=headers, timeout=30, **options).status_code
+        return requests.request(method, service.url + path, headers=headers, timeout=30, **options).status_code
 
     return {
-        "hit": answered("GET", "/api/a/"),
-        "view": answered("GET", f"/pixel.gif?path=/a&referrer={referrer}"),
+        "hit": answered("GET", f"/api/a/?{QUERY}"),
+        "view": answered("GET", f"/pixel.gif?path=/a&referrer={quote(referrer, safe='')}"),
         "batch": answered("POST", "/hits/", json=[item]),
         "bad batch": answered("POST", "/hits/", json=[item | {BODY: BODY}]),
         "no batch": answered("POST", "/hits/", data=BODY, headers={"Content-Type": "application/json"}),
-        "statistics": answered("GET", "/stats/total/"),
-        "overview": answered("GET", "/"),
-        "nowhere": answered("GET", "/nowhere/"),
-        "bad host": answered("GET", "/stats/", headers={"Host": "evil.example"}),
+        "statistics": answered("GET", f"/stats/total/?prefix=/{QUERY}"),
+        "overview": answered("GET", f"/?prefix=/{QUERY}"),
+        "nowhere": answered("GET", f"/nowhere/?{QUERY}"),
+        "bad host": answered("GET", f"/stats/?{QUERY}", headers={"Host": "evil.example"}),
         "login": answered("POST", "/admin/login/", data={"username": VISITOR, "password": BODY}),
         "bad header": answered("GET", "/api/a/", headers={"X-Consumer": KEY * 50}),
     }
@@ -90,10 +91,13 @@ def test_nothing_personal_is_logged_whatever_fails(tmp_path: Path, database: Pri
             answers["no referrers"] = ask_all(service, "no-referrers")
             admin.execute(NO_COUNTERS)
             answers["no counters"] = ask_all(service, "no-counters")
+            admin.execute(COUNTERS_AGAIN)
         database.stop()
         answers["no database"] = ask_all(service, "no-database")
         database.start()  # without it, a stop would wait for the batch that is in doubt
     assert (answers[""]["hit"], answers["no referrers"]["hit"], answers["no database"]["hit"]) == (200, 400, 503)
+    assert (answers[""]["view"], answers["no referrers"]["view"], answers["no database"]["view"]) == (200, 400, 503)
+    assert (answers[""]["overview"], answers["no counters"]["overview"]) == (200, 500)
     assert (answers[""]["batch"], answers["no referrers"]["batch"], answers["no database"]["batch"]) == (200, 500, 503)
     log = lines(service)
     text = json.dumps(log)
