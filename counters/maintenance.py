@@ -31,6 +31,7 @@ from counters.models import (
     Rollup,
     VisitorSalt,
 )
+from counters.sentences import sentence_of
 from counters.sql import load
 
 logger = logging.getLogger(__name__)
@@ -364,7 +365,7 @@ def _attempt(step: Callable[[date], None], day: date, done: str = "") -> Generat
     try:
         step(day)
     except DatabaseError as error:
-        reason = " ".join(str(error).split())
+        reason = sentence_of(error)
         if isinstance(error.__cause__, errors.QueryCanceled):  # somebody stops all of it
             raise
         if isinstance(error.__cause__, IN_THE_WAY):

@@ -12,6 +12,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
 
 from django.conf import settings
 
+from hitcounter import multiprocess
+from hitcounter.logs import speak_alike
+
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
 #: before gunicorn has put the one before it away; when there is more, the connection is closed without an answer.
 RECEIVE_BUFFER = 32_768
@@ -29,6 +32,31 @@ graceful_timeout = 30
 limit_request_line = 8190
 loglevel = "warning"
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Keep the workers' metrics in one place, and say what there is to say as the service does.
+
+    Requests are not logged: gunicorn's lines would have addresses, queries and user agents.
+    """
+    server.metrics = multiprocess.Directory()
+    speak_alike(server.log.error_log, settings.HITCOUNTER_LOG_FORMAT)
+
+
+def on_reload(server: Any) -> None:
+    speak_alike(server.log.error_log, settings.HITCOUNTER_LOG_FORMAT)
+
+
+def on_exit(server: Any) -> None:
+    server.metrics.remove()
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    worker.place = multiprocess.free_place(other.place for other in server.WORKERS.values())
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    multiprocess.leave_place(server.metrics.path, worker.place)
 
 
 def when_ready(server: Any) -> None:
@@ -53,6 +81,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    multiprocess.take_place(server.metrics.path, worker.place)
 
 
 def post_worker_init(worker: Any) -> None:
