@@ -55,10 +55,14 @@ stages = st.integers(0, STAGES - 1)
 midnights = st.integers(-1, DAYS + 1)
 some_midnights = st.none() | midnights
 whats = {
-    "before": st.builds(What, stages, before=midnights),
-    "consumer": st.builds(What, stages, consumer=st.just(CONSUMER), before=some_midnights),
-    "path": st.builds(What, stages, path=st.sampled_from(PATHS), before=some_midnights),
-    "prefix": st.builds(What, stages, prefix=st.sampled_from(["/a", "/a/b", "/", "/b/"]), before=some_midnights),
+    "before": st.tuples(stages, midnights).map(lambda drawn: What(drawn[0], before=drawn[1])),
+    "consumer": st.tuples(stages, some_midnights).map(lambda drawn: What(drawn[0], "", "", CONSUMER, drawn[1])),
+    "path": st.tuples(stages, some_midnights, st.sampled_from(PATHS)).map(
+        lambda drawn: What(drawn[0], path=drawn[2], before=drawn[1])
+    ),
+    "prefix": st.tuples(stages, some_midnights, st.sampled_from(["/a", "/a/b", "/", "/b/"])).map(
+        lambda drawn: What(drawn[0], prefix=drawn[2], before=drawn[1])
+    ),
 }
 
 
