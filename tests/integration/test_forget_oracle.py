@@ -173,6 +173,8 @@ def ask(world: World, life: Life, what: What, stage: str) -> None:
     for one in life.asks:
         if dropped and (what.path or what.prefix) and one.function not in OF_PATHS:
             continue
+        if one.question.period.start and one.question.period.start == one.question.period.end:
+            continue  # within a day without hit rows, what lies between is not said to be nothing
         if dropped and one.function == "path_report":  # its first and last hit are known by the hour
             continue
         event(f"{stage}: {'answered' if check(world, one) else 'not kept'}")
