@@ -18,14 +18,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import psycopg
+
 from benchmarks.data import popular
-from benchmarks.reading import PROJECT, SEED, filled, sizes
+from benchmarks.reading import SEED, filled
 from counters.dimensions import Dimensions, Origin
 from counters.ingest.writer import PostgresWriter
 from hitcounter.postgres import PrivatePostgres
+from tests.service import PROJECT
 
 PATHS_OF_BATCH = 32
 
@@ -77,10 +81,8 @@ def measured(name: str, took: list[float], action: Callable[[], str]) -> None:
     said = action()
     seconds = time.monotonic() - begun
     waited = took[before:] or [0.0]
-    print(
-        f"| {name} | {said} | {seconds:.1f} s | {statistics.median(waited):.1f} ms | {max(waited):,.0f} ms |",
-        flush=True,
-    )
+    median, longest = statistics.median(waited), max(waited)
+    print(f"| {name} | {said} | {seconds:.1f} s | {median:.1f} ms | {longest:,.0f} ms |", flush=True)
 
 
 def manage(url: str, *command: str) -> str:
@@ -90,6 +92,23 @@ def manage(url: str, *command: str) -> str:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout.strip().splitlines()[-1]
+
+
+def rows_and_sizes(url: str) -> Iterator[str]:
+    """Rows of a table of what the larger tables take, with their indexes."""
+    statement = """
+        SELECT
+            coalesce(p.inhparent::regclass, c.oid::regclass)::text,
+            sum(greatest(c.reltuples, 0)), sum(pg_total_relation_size(c.oid))
+        FROM pg_class AS c LEFT JOIN pg_inherits AS p ON p.inhrelid = c.oid
+        WHERE c.relkind = 'r' AND c.relname LIKE 'counters%' GROUP BY 1 HAVING sum(pg_total_relation_size(c.oid)) > 1e6
+        ORDER BY 3 DESC
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+        for table, rows, size in connection.execute(statement):
+            name, megabytes, each = table.removeprefix("counters_"), float(size) / 1e6, float(size) / rows
+            yield f"| {name} | {rows:,.0f} | {megabytes:,.0f} MB | {each:.0f} |"
 
 
 def waiting() -> str:
@@ -108,18 +127,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=PROJECT, prefix=".benchmark-") as scratch:
         directory, file = Path(scratch), str(Path(scratch) / "backup")
         with filled(directory, options.hits, options.paths) as url:
-            print(f"tables: {sizes(url)}")
+            print("| table | rows | size | bytes per row |\n|---|---|---|---|")
+            print("\n".join(rows_and_sizes(url)))
             print("| | | took | a batch, median | a batch, longest |\n|---|---|---|---|---|")
             with beside_a_writer(url, list(islice(known, PATHS_OF_BATCH))) as took:
                 measured("nothing", took, waiting)
                 measured("backup", took, lambda: manage(url, "backup", file))
-                measured(
-                    "forget --consumer", took, lambda: manage(url, "forget", "--yes", "--consumer", "customer-000")
-                )
-                measured(f"forget --prefix {prefix}", took, lambda: manage(url, "forget", "--yes", "--prefix", prefix))
-                measured("maintain", took, lambda: manage(url, "maintain"))
-                measured("forget --before", took, lambda: manage(url, "forget", "--yes", "--before", half))
-                measured("maintain", took, lambda: manage(url, "maintain"))
+                for what in (["--before", half], ["--consumer", "customer-000"], ["--prefix", prefix]):
+                    measured(f"forget {' '.join(what)}", took, partial(manage, url, "forget", "--yes", *what))
+                    measured("maintain", took, partial(manage, url, "maintain"))
             print(manage(url, "verifycounts"))
         with PrivatePostgres(directory / "other").held() as other:
             measured("restore", [], lambda: manage(other.url, "restore", file))
