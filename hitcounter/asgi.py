@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import connection
 
 from counters import conf
+from counters.admission import new_paths
 from counters.clients import origins
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
@@ -85,7 +86,12 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 def make_recorder() -> Recorder:
     """A recorder that writes to Django's own database."""
     writer = PostgresWriter(conninfo())
-    return Recorder(writer, capacity=settings.HITCOUNTER_QUEUE, patience=settings.HITCOUNTER_PATIENCE_SECONDS)
+    return Recorder(
+        writer,
+        capacity=settings.HITCOUNTER_QUEUE,
+        patience=settings.HITCOUNTER_PATIENCE_SECONDS,
+        new_paths=new_paths(),
+    )
 
 
 def conninfo() -> str:
