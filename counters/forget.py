@@ -121,7 +121,8 @@ def _forget_all(ids: Sequence[UUID]) -> Gone:
 
 def _forget_days(ids: Sequence[UUID], before: date) -> Gone:
     first = Counter.objects.filter(id__in=ids).aggregate(at=Min("first_hit"))["at"]
-    with transaction.atomic():
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(ISOLATION)
         gone = _take(_DAYS, {"ids": list(ids), "before": days.midnight(before)})
         if first:
             maintenance.unchain(first.astimezone(UTC).date())
@@ -129,7 +130,7 @@ def _forget_days(ids: Sequence[UUID], before: date) -> Gone:
 
 
 def _take(see: str, parameters: dict[str, Any]) -> Gone:
-    """Take from counters (`ids`) what a statement deletes and notes. Runs in a transaction of its own."""
+    """Take from counters (`ids`) what a statement deletes and notes."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(ISOLATION)
         cursor.execute(_LOCK)

@@ -1,6 +1,7 @@
 """Forget for good: a path, all below a prefix, a consumer, what was before a day."""
 
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
@@ -20,6 +21,8 @@ class Command(BaseCommand):
         "Delete hits for good, with all that was rolled up of them, and counters that have none left, while new hits "
         "keep arriving and stay. Asks before it begins. Cut short and done again, it comes to the same."
     )
+
+    waits = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group()
@@ -61,15 +64,19 @@ class Command(BaseCommand):
         return f"All hits{when}", forget_before
 
     def wait(self) -> None:
-        """Called while maintenance or an import runs."""
-        self.stderr.write("Waiting for maintenance, or an import, to end.")
-        self.stderr.flush()
-        self.wait = lambda: time.sleep(WAIT_SECONDS)  # type: ignore[method-assign]
-        self.wait()
+        """Called again and again while maintenance or an import runs."""
+        if not self.waits:
+            self.waits = True
+            self.stderr.write("Waiting for maintenance, or an import, to end.")
+            self.stderr.flush()
+        time.sleep(WAIT_SECONDS)
 
 
 def _day(text: str) -> date:
-    return date.fromisoformat(text)
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no day like 2026-01-31.") from None
 
 
 def _confirm(what: str) -> None:
@@ -116,5 +123,7 @@ def _number(n: int, what: str) -> str:
 
 
 def _summary(counters: int, hits: int) -> str:
-    left = "is" if counters == 1 else "are"
-    return f"Forgot {_number(hits, 'hit')}; {_number(counters, 'counter')} had none left and {left} gone."
+    forgot = f"Forgot {_number(hits, 'hit')}"
+    if not counters:
+        return f"{forgot}."
+    return f"{forgot}; {_number(counters, 'counter')} had none left and {'is' if counters == 1 else 'are'} gone."
