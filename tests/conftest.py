@@ -23,6 +23,9 @@ COUNTED_TABLES = (
     "counters_idempotencykey",
     "counters_importedlog",
     "counters_verification",
+    "counters_apikey",
+    "counters_sharelink",
+    "axes_accessattempt",
 )
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

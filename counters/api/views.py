@@ -12,14 +12,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from counters import loadtest
+from counters.access import SERVICE_HEADER, service_token
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
-from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.schema import LOAD_TEST
 from counters.clients import headers_of, origins
 from counters.hits import COUNTED_METHODS, check_path
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
-from counters.models import Counter
+from counters.models import Counter, Scope
 
 
 @counts_itself
@@ -45,6 +45,8 @@ def query_of(request: HttpRequest) -> bytes:
 
 class LoadTest(APIView):
     """`POST /test/<n>/` sends n hits on random paths to this very service over HTTP, and reports what came back."""
+
+    scope = Scope.LOADTEST
 
     @LOAD_TEST
     def post(self, request: Request, requests: str) -> Response:

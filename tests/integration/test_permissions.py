@@ -5,7 +5,7 @@ from base64 import b64encode
 import pytest
 from django.core import signing
 
-from counters.api.permissions import SERVICE_HEADER, service_token
+from counters.access import SERVICE_HEADER, service_token
 
 pytestmark = pytest.mark.django_db
 
