@@ -504,7 +504,7 @@ class ShareLink(models.Model):
     prefix = models.TextField(
         db_collation="C",
         validators=[_check_prefix],
-        help_text="Only paths that begin with this are shown; /shop shows /shopping too, /shop/ does not.",
+        help_text="Only paths that begin so are shown; /shop shows /shopping too, /shop/ does not.",
     )
     created = models.DateTimeField(auto_now_add=True)
     expires = models.DateTimeField(null=True, blank=True, help_text="from when on it shows nothing any more; UTC")

@@ -26,6 +26,7 @@ COUNTED_TABLES = (
     "counters_apikey",
     "counters_sharelink",
     "axes_accessattempt",
+    "axes_accessattemptexpiration",
 )
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

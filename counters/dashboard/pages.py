@@ -120,11 +120,8 @@ def shown(
     if not share:
         # Without what decorates an address, such as utm_source.
         here = f"{request.path}?{urlencode(narrowing.given)}" if narrowing else request.get_full_path()
-        on_each |= {
-            "here": here,
-            "books": _if_there(books.last_verification),
-            "reader": _if_there(partial(_user, request)),
-        }
+        reader = _if_there(partial(_user, request))
+        on_each |= {"here": here, "reader": reader, "books": _if_there(books.last_verification)}
     return render(request, f"dashboard/{name}.html", {**on_each, **context}, status=status)
 
 

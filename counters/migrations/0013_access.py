@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                     "prefix",
                     models.TextField(
                         db_collation="C",
-                        help_text="Only paths that begin with this are shown; /shop shows /shopping too, /shop/ does not.",
+                        help_text="Only paths that begin so are shown; /shop shows /shopping too, /shop/ does not.",
                         validators=[counters.models._check_prefix],
                     ),
                 ),
