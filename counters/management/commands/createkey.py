@@ -3,20 +3,20 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from counters.hits import now
 from counters.models import ApiKey, Scope
 
 MOST_DAYS = 36_500
+LONGEST_NAME = 50
 
 
 class Command(BaseCommand):
     help = "Make an API key and print it: this once, since only its hash is kept. The admin lists and revokes keys."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="what the key is for, at most 50 characters")
+        parser.add_argument("name", help=f"what the key is for, at most {LONGEST_NAME} characters")
         parser.add_argument(
             "--scope",
             action="append",
@@ -26,14 +26,16 @@ class Command(BaseCommand):
         parser.add_argument("--days", help="how long it is valid; without it, until it is revoked")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        key = ApiKey(name=options["name"], scopes=_scopes(options["scope"]), expiry_date=_end(options["days"]))
-        text = ApiKey.objects.assign_key(key)
-        try:
-            key.full_clean()
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from error
-        key.save()
+        _, text = ApiKey.objects.create_key(
+            name=_name(options["name"]), scopes=_scopes(options["scope"]), expiry_date=_end(options["days"])
+        )
         self.stdout.write(text)
+
+
+def _name(name: str) -> str:
+    if not name.isprintable() or not 1 <= len(name) <= LONGEST_NAME:
+        raise CommandError(f"A key needs a name, of at most {LONGEST_NAME} characters.")
+    return name
 
 
 def _scopes(asked: list[str]) -> list[str]:
