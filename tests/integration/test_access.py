@@ -230,6 +230,15 @@ def test_methods_that_the_table_does_not_name_open_nothing(settings, address, ro
             assert found.status_code in (302, 401, 403, 404, 405) or "yes" in named, (method, target)
 
 
+@pytest.mark.parametrize("role", [*PEOPLE, *Scope.values])
+@pytest.mark.parametrize("address", [request.address for request in TABLE if request.method == "GET"])
+def test_HEAD_is_as_GET(settings, address, role):
+    settings.HITCOUNTER_OPEN = False
+    asker = Asker(role)
+    for target in targets(address):
+        assert said(asker.asks("HEAD", target)) == said(asker.asks("GET", target)), target
+
+
 def test_a_key_with_two_scopes_may_do_what_each_may(client, settings):
     settings.HITCOUNTER_OPEN = False
     headers = key("stats", "ingest")
