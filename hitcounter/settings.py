@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -103,7 +104,9 @@ HITCOUNTER_FORWARDED_HEADER: str = _text(conf.FORWARDED_HEADER) or conf.FORWARDE
 BIND_HOST, BIND_PORT = _bind(env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
 HITCOUNTER_BIND = f"{BIND_HOST}:{BIND_PORT}"
 HITCOUNTER_WORKERS = env.int("HITCOUNTER_WORKERS", os.cpu_count() or 1, validate=validate.Range(1, 1024))
-HITCOUNTER_OPEN = env.bool("HITCOUNTER_OPEN", _is_loopback(BIND_HOST))
+# A name of its own or a proxy means that others come from elsewhere, though the service listens on loopback alone.
+_others_come = bool(env.list("HITCOUNTER_HOSTS", []) or HITCOUNTER_TRUSTED_PROXIES)
+HITCOUNTER_OPEN = env.bool("HITCOUNTER_OPEN", _is_loopback(BIND_HOST) and not _others_come)
 # Where this very service answers: an address that listens everywhere is reached over loopback.
 _own_host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(BIND_HOST, BIND_HOST)  # noqa: S104 (compared, not bound)
 HITCOUNTER_OWN_URL = f"http://{_own_host}:{BIND_PORT}"
@@ -120,6 +123,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "hitcounter",
+    "rest_framework_api_key",
     "counters",
     "rest_framework",
     "drf_spectacular",
@@ -133,6 +137,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "csp",
+    "axes",
 ]
 MIDDLEWARE = [
     "counters.api.observed.observed",
@@ -146,6 +151,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "hitcounter.urls"
 ASGI_APPLICATION = "hitcounter.asgi.application"
@@ -169,6 +175,20 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "overview"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Wrong logins (counters/logins.py): ten for a name from an address, or five times as many from there for any names.
+AXES_HANDLER = "counters.logins.Attempts"
+AXES_CLIENT_IP_CALLABLE = "counters.logins.hashed_address"
+AXES_LOCKOUT_CALLABLE = "counters.dashboard.login.locked_out"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 X_FRAME_OPTIONS = "DENY"
 # Pages load what this service serves, and nothing that stands in them runs or styles. (data: for the admin's and the
 # API documentation's own images.)
@@ -193,10 +213,10 @@ CSRF_COOKIE_NAME = "hitcounter_csrf"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.BasicAuthentication",
+        "counters.api.permissions.KeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["counters.api.permissions.OpenOrStaff"],
+    "DEFAULT_PERMISSION_CLASSES": ["counters.api.permissions.Scoped"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
@@ -208,7 +228,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",
     "SERVE_PUBLIC": True,
-    "SERVE_PERMISSIONS": ["counters.api.permissions.OpenOrStaff"],
+    "SERVE_PERMISSIONS": ["counters.api.permissions.Scoped"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SORT_OPERATION_PARAMETERS": False,
