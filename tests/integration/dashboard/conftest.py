@@ -1,12 +1,11 @@
 """The hits that pages show."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.counting import hit
-from tests.integration.dashboard.pages import NOW, keep
-from tests.oracle import drop_days
+from tests.integration.dashboard.pages import NOW, hits_of_eleven_years
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +26,7 @@ def hits(db) -> None:
 
 
 @pytest.fixture
-def old(transactional_db, tables) -> Iterator[None]:
-    """Hits of eleven years, of which those of the last 30 days are kept one by one, and hours of 400 days."""
-    drop_days()
-    for day in ("2015-05-18", "2024-12-31", "2025-11-01", "2026-01-15", "2026-02-10", "2026-03-02"):
-        for hour in (10, 22):
-            hit("/api/shop/a", f"{day}T{hour}:15", 2, b"ann", country="DE", consumer="acme")
-            hit("/api/shop/b", f"{day}T{hour}:45", 1, b"bob", country="FR")
-    keep()
-    yield
-    drop_days()
+def old(tables: Callable[[], None]) -> Iterator[None]:
+    """Hits of eleven years, for a test that adds to them."""
+    with hits_of_eleven_years():
+        yield

@@ -1,14 +1,42 @@
 """What pages say of days of which not all is kept any more."""
 
 import re
+from collections.abc import Iterator
 from html import unescape
 
 import pytest
+from django.db import connection
+from pytest_django import DjangoDbBlocker
 
-from tests.counting import hit
-from tests.integration.dashboard.pages import asks, compared, keep, links, rows, text, with_query
+from tests.conftest import empty_tables
+from tests.integration.dashboard.pages import (
+    NOW,
+    asks,
+    hits_of_eleven_years,
+    links,
+    rows,
+    text,
+    with_query,
+)
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def _planted(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Hits that all tests of this module look at and none adds to: what a test does is undone, these are committed."""
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("counters.hits.now", lambda: NOW)
+        empty_tables()
+        with hits_of_eleven_years():
+            yield
+        empty_tables()
+        connection.close_pool()
+
+
+@pytest.fixture
+def old(_planted: None, db: None) -> None:
+    """Hits of eleven years."""
 
 
 WHOLE_DAYS = "it is shown by days of UTC."
@@ -95,28 +123,3 @@ def test_a_tree_is_of_the_period_of_the_page_that_leads_to_it(client, old):
     page = asks(client, tree)
     assert rows(page) == [("/api/", 8)]
     assert ">30 days</a>" in page.partition('aria-current="true"')[2][:12]
-
-
-def test_a_week_is_compared_to_the_minute_where_single_hits_are_kept_else_to_the_full_hour(client, old):
-    hit("/api/shop/a", "2026-02-24T12:29", 3)
-    hit("/api/shop/a", "2026-02-24T12:31", 90)
-    hit("/api/shop/a", "2026-02-24T11:59", 1)
-    page = asks(client, "/?period=7d")
-    assert "▲ 50.0% from 4 in the period before" in text(page)
-    assert compared(page) == {"before: 18 Feb 2026, 00:00 to 24 Feb 2026, 12:30"}
-    keep(hits_days=5)
-    page = asks(client, "/?period=7d")
-    assert "▲ 500.0% from 1 in the period before" in text(page)
-    assert compared(page) == {"before: 18 Feb 2026, 00:00 to 24 Feb 2026, 12:00"}
-    assert "up to 12:00, the full hour." in text(page)
-
-
-def test_where_too_little_is_kept_to_compare_with_the_page_says_so(client, old):
-    # Midnight is no full hour of UTC there, and single hits are not kept of the first days.
-    hit("/api/shop/a", "2026-01-02T18:00")
-    hit("/api/shop/a", "2026-01-02T19:00")
-    keep()
-    page = asks(client, "/?period=30d&tz=Asia/Kolkata")
-    assert "too little is kept to compare" in text(page)
-    assert not compared(page)
-    assert "too little is kept" not in text(asks(client, "/?period=30d"))

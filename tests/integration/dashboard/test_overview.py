@@ -9,7 +9,7 @@ from django.utils import translation
 
 from counters.models import Verification
 from tests.counting import hit
-from tests.integration.dashboard.pages import NOW, asks, compared, rows, text
+from tests.integration.dashboard.pages import NOW, asks, rows, text
 
 pytestmark = pytest.mark.django_db
 
@@ -38,30 +38,6 @@ def test_the_unknown_is_a_value_that_a_page_can_be_narrowed_to(client, hits):
     page = asks(client, "/?period=7d&country=")
     assert "Hits 2" in text(page)
     assert "Country (unknown) ×" in text(page)
-
-
-def test_a_change_is_told_in_percent_of_the_period_before(client, hits):
-    hit("/api/a", "2026-03-02T08:00", 2)  # the same time of the day before has 4, later ones do not count
-    hit("/api/a", "2026-03-02T12:31", 90)
-    page = text(asks(client, "/?period=today"))
-    assert "▲ 50.0% from 4 in the period before" in page
-    assert "none in the period before" in text(asks(client, "/?first=2026-03-01&last=2026-03-01"))
-    assert "in the period before" not in text(asks(client, "/?period=all"))
-
-
-def test_less_is_told_as_less(client, hits):
-    assert "▼ 60.0% from 5 in the period before" in text(asks(client, "/?first=2026-03-02&last=2026-03-02"))
-
-
-def test_what_is_compared_with_is_told(client, hits):
-    assert compared(asks(client, "/?period=today")) == {"before: 2 Mar 2026, 00:00 to 2 Mar 2026, 12:30"}
-    page = asks(client, "/?period=30d&tz=Asia/Kolkata")
-    assert compared(page) == {"before: 3 Jan 2026, 00:00 to 1 Feb 2026, 18:00"}
-    assert "Compared with the period before up to 18:00, the full hour." in text(page)
-    over = asks(client, "/?first=2026-03-01&last=2026-03-02")
-    assert compared(over) == {"before: 27 Feb 2026, 00:00 to 1 Mar 2026, 00:00"}
-    assert "the full hour" not in text(over)
-    assert "the full hour" not in text(asks(client, "/?period=7d"))
 
 
 @pytest.mark.parametrize("page", ["/?", "/path/?path=/api/shop/a&"])
