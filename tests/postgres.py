@@ -18,6 +18,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     early_config.add_cleanup(lambda: shutil.rmtree(scratch))
     # Tests write no secret beside those of a real installation.
     os.environ["HITCOUNTER_DATA_DIR"] = str(scratch)
+    os.environ.setdefault("HITCOUNTER_TESTS_DIR", str(scratch))  # the processes that this one starts share it
     from hitcounter.environment import env
 
     if env.str("DATABASE_URL", ""):
