@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,21 @@ from hitcounter.postgres import PrivatePostgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
+PORTS = range(10_240, 32_768)
 #: Names the directory that all processes of a test run share.
 COMMON_DIRECTORY = "HITCOUNTER_TESTS_DIR"
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback address that nobody listens on.
+
+    It is below those that the kernel gives to whoever connects: one of these may be taken before a service has it.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def put_database(directory: Path) -> Path:

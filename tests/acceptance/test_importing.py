@@ -86,7 +86,7 @@ def kill_when_it_has_moved_on(importing: subprocess.Popen[str], session: psycopg
         while lines_imported(session) == before:
             assert importing.poll() is None, "the import ended before it could be killed"
             assert time.monotonic() < deadline, "nothing is imported"
-            time.sleep(0.002)
+            time.sleep(0.01)
         time.sleep(pause)
         importing.kill()
 
