@@ -34,6 +34,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def _do_not_wait_for_the_disk(url: str) -> None:
     """Nobody needs this server's data after its machine has crashed."""
     with psycopg.connect(url, autocommit=True) as session:
-        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+        for name in ("fsync", "full_page_writes"):
             session.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
         session.execute("SELECT pg_reload_conf()")
