@@ -61,11 +61,19 @@ def empty_tables() -> None:
             cursor.execute(f"TRUNCATE {', '.join(written)} CASCADE")
 
 
+def leave_as_migrated() -> None:
+    """Leave empty tables, and the partitions that migrations make."""
+    from counters.apps import make_first_days
+
+    empty_tables()
+    make_first_days()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quick_emptying() -> Iterator[None]:
     """After committed data, Django truncates all tables and makes all permissions anew; here, what was written goes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_tables())
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: leave_as_migrated())
         yield
 
 

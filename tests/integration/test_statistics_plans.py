@@ -15,7 +15,7 @@ from counters.hits import counter_id
 from counters.models import Counter, DimensionSet, Hit
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
-from tests.conftest import empty_tables
+from tests.conftest import empty_tables, leave_as_migrated
 from tests.oracle import drop_days
 
 pytestmark = pytest.mark.django_db
@@ -47,8 +47,8 @@ def _some_days(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Ite
         drop_days()
         plant_days()
         yield
-        empty_tables()
         drop_days()
+        leave_as_migrated()
         connection.close_pool()
 
 

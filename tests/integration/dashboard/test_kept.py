@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from tests.conftest import empty_tables
+from tests.conftest import empty_tables, leave_as_migrated
 from tests.integration.dashboard.pages import (
     NOW,
     asks,
@@ -30,7 +30,7 @@ def _planted(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         empty_tables()
         with hits_of_eleven_years():
             yield
-        empty_tables()
+        leave_as_migrated()
         connection.close_pool()
 
 
