@@ -12,6 +12,8 @@ help:  ## say what can be made
 run: $(VENV)/installed  ## serve on HITCOUNTER_BIND (127.0.0.1:5000) until Ctrl-C; without DATABASE_URL, on a PostgreSQL of its own
 	@exec $(PYTHON) manage.py serve
 
+# Else each of the processes, and each service that they start, would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-dev  ## run all tests, against real PostgreSQL, on one process more than there are cores: many wait
 	$(PYTHON) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 

@@ -1,26 +1,59 @@
 """The real service in processes of its own: started, asked, killed and stopped as its users would."""
 
+import fcntl
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from hitcounter.postgres import PrivatePostgres
+
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
+PORTS = range(10_240, 32_768)
+#: Names the directory that all processes of a test run share.
+COMMON_DIRECTORY = "HITCOUNTER_TESTS_DIR"
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback address that nobody listens on.
+
+    It is below those that the kernel gives to whoever connects: one of these may be taken before a service has it.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def put_database(directory: Path) -> Path:
+    """Put a cluster with an up-to-date database into a directory unless it has one; it is made once for all tests."""
+    common = Path(os.environ[COMMON_DIRECTORY]) / "cluster"
+    with open(f"{common}.lock", "w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        if not common.exists():
+            _make_database(common)
+    if not (directory / "data").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", common / "data", directory], check=True)
+    return directory
+
+
+def _make_database(directory: Path) -> None:
+    making = directory.with_name("making")
+    with PrivatePostgres(making).held() as database:
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, cwd=PROJECT, env={**os.environ, "DATABASE_URL": database.url}, check=True)
+    making.rename(directory)
 
 
 class Service:
@@ -45,11 +78,17 @@ class Service:
 
     def start(self) -> None:
         """Return once the service says that it is ready."""
+        if not self.environment["DATABASE_URL"]:
+            self.prepare()
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=PROJECT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.wait_until_ready()
+
+    def prepare(self) -> None:
+        """Spare it the making of a cluster and the migrations, which are the same for all."""
+        put_database(self.data_dir / "postgres")
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -84,3 +123,10 @@ class Service:
         answer = self.get("/stats/", params={"prefix": prefix})
         answer.raise_for_status()
         return {row["path"]: row["count"] for row in answer.json()}
+
+
+class FirstStart(Service):
+    """One that finds nothing, and makes all itself."""
+
+    def prepare(self) -> None:
+        """Leave it as it is."""

@@ -19,7 +19,7 @@ import requests
 from hitcounter.postgres import PrivatePostgres
 from tests.acceptance.proxy import CuttingProxy
 from tests.acceptance.test_faults import SEED, kill, workers
-from tests.service import Service
+from tests.service import Service, put_database
 
 CONNECTIONS = 50
 GIVE_UP_SECONDS = 120
@@ -31,7 +31,7 @@ BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[PrivatePostgres]:
     """A PostgreSQL that a test talks to itself, while a service uses it."""
-    with PrivatePostgres(tmp_path / "postgres").held() as running:
+    with PrivatePostgres(put_database(tmp_path / "postgres")).held() as running:
         yield running
 
 

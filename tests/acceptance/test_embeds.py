@@ -9,7 +9,7 @@ import requests
 
 from hitcounter.postgres import PrivatePostgres
 from tests.acceptance.client import Connection, ask
-from tests.service import Service
+from tests.service import Service, put_database
 
 
 def test_a_view_is_counted_when_its_pixel_comes(service: Service):
@@ -109,7 +109,7 @@ def test_the_referrer_is_the_one_that_the_page_tells(service: Service):
 
 def test_while_the_database_is_gone_pages_get_503_and_afterwards_they_count_again(tmp_path):
     with (
-        PrivatePostgres(tmp_path / "postgres").held() as database,
+        PrivatePostgres(put_database(tmp_path / "postgres")).held() as database,
         Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1") as service,
     ):
         database.stop()

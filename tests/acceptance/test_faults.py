@@ -15,7 +15,7 @@ from hitcounter.postgres import PrivatePostgres
 from tests.acceptance.client import ask
 from tests.acceptance.load import Load
 from tests.acceptance.proxy import CuttingProxy
-from tests.service import Service
+from tests.service import Service, put_database
 
 SEED = 20260301
 
@@ -30,7 +30,7 @@ def own_service(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[PrivatePostgres]:
     """A PostgreSQL that a test talks to itself, while a service uses it."""
-    with PrivatePostgres(tmp_path / "postgres").held() as running:
+    with PrivatePostgres(put_database(tmp_path / "postgres")).held() as running:
         yield running
 
 

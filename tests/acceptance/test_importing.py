@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from hitcounter.postgres import PrivatePostgres
-from tests.service import PROJECT
+from tests.service import PROJECT, put_database
 
 SEED = 20260301
 KILLS = 20
@@ -27,8 +27,7 @@ MANAGE = "import sys, manage; from counters import logfiles; logfiles.BLOCK_BYTE
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[PrivatePostgres]:
     """A PostgreSQL of the test's own, with tables."""
-    with PrivatePostgres(tmp_path / "postgres").held() as running:
-        output(manage(running, "migrate", "-v0"))
+    with PrivatePostgres(put_database(tmp_path / "postgres")).held() as running:
         yield running
 
 
@@ -87,7 +86,7 @@ def kill_when_it_has_moved_on(importing: subprocess.Popen[str], session: psycopg
         while lines_imported(session) == before:
             assert importing.poll() is None, "the import ended before it could be killed"
             assert time.monotonic() < deadline, "nothing is imported"
-            time.sleep(0.002)
+            time.sleep(0.01)
         time.sleep(pause)
         importing.kill()
 

@@ -1,6 +1,7 @@
 """What the running service makes of requests' headers: where hits come from is told, and who sent them is not kept."""
 
-import threading
+import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import requests
 from psycopg import sql
 
 from hitcounter.postgres import PrivatePostgres
+from tests.acceptance.test_faults import workers
 from tests.service import Service
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -151,22 +153,19 @@ def test_a_consumer_of_just_255_bytes_is_counted(behind_a_proxy):
 
 
 def test_both_workers_tell_the_same_visitors_apart_in_the_same_way(behind_a_proxy):
-    path, visitors, times = "/api/crowd/", 40, 6
+    path, visitors, times = "/api/crowd/", 40, 3
     plan = [(f"203.0.113.{n}", (FIREFOX, IPHONE)[n % 2]) for n in range(visitors)] * times
-
-    def send(some: list[tuple[str, str]]) -> None:
-        for address, user_agent in some:  # each over a connection of its own, which either worker may take
-            hit(behind_a_proxy, path, address, user_agent)
-
-    threads = [threading.Thread(target=send, args=[plan[n::8]]) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for halted in workers(behind_a_proxy):  # left to the kernel, one of them may get every connection
+        os.kill(halted, signal.SIGSTOP)
+        try:
+            for address, user_agent in plan:  # each over a connection of its own
+                hit(behind_a_proxy, path, address, user_agent)
+        finally:
+            os.kill(halted, signal.SIGCONT)
     with connected(behind_a_proxy) as session:
         writers = session.execute("SELECT count(DISTINCT writer) FROM counters_batchledger").fetchone()
     assert writers == (WORKERS,)
-    assert total(behind_a_proxy, path) == (visitors * times, visitors)
+    assert total(behind_a_proxy, path) == (visitors * times * WORKERS, visitors)
     assert by(behind_a_proxy, "device", path) == {"desktop": (120, 20), "mobile": (120, 20)}
 
 

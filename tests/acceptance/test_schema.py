@@ -9,6 +9,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.pytest.lazy import get_all_tests
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -87,6 +88,21 @@ load_tests = described([GenerationMode.POSITIVE], load_test=True)
 unhurried = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
+def labels(described: Any) -> list[str]:
+    return [found.ok().label for found in described.get_all_operations()]
+
+
+def ask(described: Any, service: Service, limits: settings) -> None:
+    """Send what is drawn for each operation, here: `parametrize` draws when tests are collected, in every process."""
+
+    def send(case: Any) -> None:
+        case.call_and_validate(base_url=service.url, checks=CHECKS, timeout=30)
+
+    for found in get_all_tests(schema=described, test_func=send, settings=limits, given_kwargs=None):
+        _, test = found.ok()
+        test()
+
+
 @pytest.fixture(scope="module")
 def asked(service: Service) -> Service:
     """The service with some hits."""
@@ -99,13 +115,11 @@ def test_the_service_gives_this_description(service: Service):
     assert service.get("/schema/").json() == schema()
 
 
-@answers.parametrize()
-@settings(unhurried, max_examples=25)
-def test_every_answer_is_one_that_is_described(case: Any, asked: Service):
-    case.call_and_validate(base_url=asked.url, checks=CHECKS, timeout=30)
+@pytest.mark.parametrize("operation", labels(answers))
+def test_every_answer_is_one_that_is_described(operation: str, asked: Service):
+    ask(answers.include(name=operation), asked, settings(unhurried, max_examples=25))
 
 
-@load_tests.parametrize()
-@settings(unhurried, max_examples=3)
-def test_a_load_test_answers_as_described(case: Any, asked: Service):
-    case.call_and_validate(base_url=asked.url, checks=CHECKS, timeout=30)
+@pytest.mark.parametrize("operation", labels(load_tests))
+def test_a_load_test_answers_as_described(operation: str, asked: Service):
+    ask(load_tests.include(name=operation), asked, settings(unhurried, max_examples=3))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.client import Connection, ask
-from tests.service import Service
+from tests.service import FirstStart, Service
 
 
 def test_a_hit_is_answered_with_its_place(service: Service):
@@ -143,6 +143,15 @@ def replay(service: Service, paths: list[str]) -> None:
         answer = connection.ask(f"/api{path}")
         assert (answer.status, answer.json()["path"]) == (200, f"/api{path}"), path
     connection.close()
+
+
+def test_where_there_is_nothing_it_makes_what_it_needs(tmp_path: Path):
+    data = tmp_path / "of" / "its" / "own"
+    with FirstStart(tmp_path, DATABASE_URL="", HITCOUNTER_DATA_DIR=str(data)) as service:
+        assert ask(service, "/api/first/").json() == {"path": "/api/first/", "count": 1}
+    assert (data / "postgres" / "data" / "PG_VERSION").exists()
+    for secret in ("admin-password", "secret-key"):
+        assert (data / secret).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_real_access_log_gives_the_figures_that_were_counted_by_other_means(tmp_path: Path, shared: Path):

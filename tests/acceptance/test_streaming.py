@@ -7,7 +7,7 @@ import psycopg
 import requests
 
 from hitcounter.postgres import PrivatePostgres
-from tests.service import Service
+from tests.service import Service, put_database
 
 PATHS = 300_000
 MANY = """
@@ -24,7 +24,7 @@ def resident_kilobytes(pid: int) -> int:
 
 def test_the_full_list_costs_no_memory(tmp_path: Path):
     with (
-        PrivatePostgres(tmp_path / "postgres").held() as database,
+        PrivatePostgres(put_database(tmp_path / "postgres")).held() as database,
         Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1") as service,
     ):
         service.counts("/nothing/")
@@ -47,7 +47,7 @@ def test_the_full_list_costs_no_memory(tmp_path: Path):
 
 def test_clients_that_leave_amid_the_list_leave_nothing_behind(tmp_path: Path):
     with (
-        PrivatePostgres(tmp_path / "postgres").held() as database,
+        PrivatePostgres(put_database(tmp_path / "postgres")).held() as database,
         Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1") as service,
         psycopg.connect(database.url, autocommit=True) as connection,
     ):

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ from django.test import Client
 from psycopg import sql
 
 from counters import stats
-from counters.dimensions import NAMES, Dimensions, Origin
-from counters.models import Counter, Hit
+from counters.dimensions import NAMES
+from counters.models import Counter
+from tests.counting import hit
 
 pytestmark = pytest.mark.django_db
 
@@ -33,12 +33,6 @@ DAY = {"from": "2026-03-01", "to": "2026-03-02"}
 @pytest.fixture(autouse=True)
 def _open(settings):
     settings.HITCOUNTER_OPEN = True
-
-
-def hit(path: str, at: str, by: int = 1, visitor: bytes | None = None, **dimensions: Any) -> None:
-    when = datetime.fromisoformat(at).replace(tzinfo=UTC)
-    Hit.objects.make_days(when.date())
-    Counter.objects.increment(path, by, at=when, origin=Origin(Dimensions(**{"method": "GET", **dimensions}), visitor))
 
 
 @pytest.fixture

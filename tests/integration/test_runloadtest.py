@@ -363,6 +363,9 @@ def test_a_bug_before_it_begins_leaves_nobody_waiting(url, monkeypatch):
     monkeypatch.setattr(loadtest, "perform", broken)
     with pytest.raises(CancelledError):
         loadtest.begin(Plan(url, requests=20), headers=headers)
+    for thread in threading.enumerate():  # else the bug may be told after this test, and be another's
+        if thread.name == "load test":
+            thread.join()
 
 
 # What it refuses

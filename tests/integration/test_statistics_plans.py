@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from psycopg import sql
+from pytest_django import DjangoDbBlocker
 
 from counters import maintenance, stats
 from counters.dimensions import Dimensions
@@ -14,7 +15,10 @@ from counters.hits import counter_id
 from counters.models import Counter, DimensionSet, Hit
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
+from tests.conftest import empty_tables, leave_as_migrated
 from tests.oracle import drop_days
+
+pytestmark = pytest.mark.django_db
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -35,10 +39,20 @@ SELECT counter_id, date_trunc('hour', at, 'UTC'), sum(hits) FROM counters_hit GR
 """
 
 
-@pytest.fixture(autouse=True)
-def _some_days(tables: Callable[[], None]) -> Iterator[None]:
-    """A week that is over, rolled up."""
-    drop_days()
+@pytest.fixture(scope="module", autouse=True)
+def _some_days(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A week that is over, rolled up; committed, and only looked at."""
+    with django_db_blocker.unblock():
+        empty_tables()
+        drop_days()
+        plant_days()
+        yield
+        drop_days()
+        leave_as_migrated()
+        connection.close_pool()
+
+
+def plant_days() -> None:
     paths = {counter_id(path): path for path in (f"/api/{n}" for n in range(PATHS))}
     last = FIRST + DAYS * DAY
     Counter.objects.bulk_create(
@@ -54,9 +68,6 @@ def _some_days(tables: Callable[[], None]) -> Iterator[None]:
     list(maintenance.maintain(last + DAY / 2, keep_hits_days=30, keep_hours_days=400))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    yield
-    tables()
-    drop_days()
 
 
 @pytest.fixture

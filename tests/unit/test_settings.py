@@ -1,8 +1,11 @@
 """Configuration: every malformed value stops the start with one sentence that names it."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,23 +15,39 @@ from tests.service import PROJECT
 from tests.unit.test_countries import country_file
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _starter() -> Iterator[None]:
+    yield
+    starter().communicate()
+    starter.cache_clear()
+
+
+@cache
+def starter() -> subprocess.Popen[str]:
+    """Starts `manage.py` without loading the libraries anew each time."""
+    command = [sys.executable, "-m", "tests.starting"]
+    return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`manage.py` in an environment of its own, which never gets so far as to need a database."""
-    given = {"PATH": "/usr/bin:/bin", "DATABASE_URL": "postgresql://unused", "HITCOUNTER_DATA_DIR": str(tmp_path)}
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=PROJECT,
-        env={**given, **environment},
-        capture_output=True,
-        text=True,
+    return in_a_process(
+        tmp_path, f"import manage, sys; sys.argv[1:] = {arguments}; sys.exit(manage.main())", environment
     )
 
 
 def value(tmp_path: Path, name: str, **environment: str) -> str:
-    code = f"from django.conf import settings; print(settings.{name})"
-    done = run(tmp_path, "shell", "--no-imports", "-c", code, **environment)
+    done = in_a_process(tmp_path, f"from hitcounter import settings; print(settings.{name})", environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def in_a_process(tmp_path: Path, code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    given = {"PATH": "/usr/bin:/bin", "DATABASE_URL": "postgresql://unused", "HITCOUNTER_DATA_DIR": str(tmp_path)}
+    assert starter().stdin and starter().stdout
+    starter().stdin.write(json.dumps({"code": code, "environment": {**given, **environment}}) + "\n")
+    starter().stdin.flush()
+    return subprocess.CompletedProcess([], **json.loads(starter().stdout.readline()))
 
 
 @pytest.mark.parametrize(
@@ -167,3 +186,11 @@ def test_a_database_of_countries_is_found_beside_manage_py(tmp_path: Path):
     file = country_file(tmp_path / "countries.mmdb", {"203.0.113.0/24": {"country": {"iso_code": "DE"}}})
     relative = os.path.relpath(file, PROJECT)
     assert Path(value(tmp_path, "HITCOUNTER_GEOIP_DATABASE", HITCOUNTER_GEOIP_DATABASE=relative)).samefile(file)
+
+
+def test_a_process_that_loads_all_itself_ends_the_same(tmp_path: Path):
+    environment = {"PATH": "/usr/bin:/bin", "DATABASE_URL": "nonsense", "HITCOUNTER_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "manage.py", "check"]
+    alone = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    beside = run(tmp_path, "check", DATABASE_URL="nonsense")
+    assert (alone.returncode, alone.stdout, alone.stderr) == (beside.returncode, beside.stdout, beside.stderr)
