@@ -118,6 +118,17 @@ class Service:
     def get(self, path: str, **options: Any) -> requests.Response:
         return requests.get(self.url + path, timeout=30, **options)
 
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`manage.py` beside the service, on its database."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, cwd=PROJECT, env=self.environment, capture_output=True, text=True)
+
+    def made_key(self, scope: str) -> str:
+        """A new API key with this scope."""
+        made = self.manage("createkey", "tests", "--scope", scope)
+        made.check_returncode()
+        return made.stdout.strip()
+
     def counts(self, prefix: str = "/") -> dict[str, int]:
         """The counts of the paths that begin with `prefix`, as /stats/ tells them."""
         answer = self.get("/stats/", params={"prefix": prefix})

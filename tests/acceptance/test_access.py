@@ -1,7 +1,5 @@
 """A closed service from outside: keys made from the shell, and logins limited whichever worker answers."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +7,7 @@ import pytest
 import requests
 
 from tests.host.running import WSGI, Host, wait_until
-from tests.service import PROJECT, Service
+from tests.service import Service
 
 WORKERS = 2
 
@@ -19,17 +17,6 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     options = {"DATABASE_URL": "", "HITCOUNTER_OPEN": "off", "HITCOUNTER_WORKERS": str(WORKERS)}
     with Service(tmp_path_factory.mktemp("closed"), **options) as running:
         yield running
-
-
-def manage(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "manage.py", *arguments]
-    return subprocess.run(command, cwd=PROJECT, env=service.environment, capture_output=True, text=True)
-
-
-def made_key(service: Service, scope: str) -> str:
-    made = manage(service, "createkey", "tests", "--scope", scope)
-    assert (made.returncode, made.stdout.count("\n")) == (0, 1), made.stderr
-    return made.stdout.strip()
 
 
 def logs_in(service: Service, name: str, password: str) -> int:
@@ -42,7 +29,7 @@ def logs_in(service: Service, name: str, password: str) -> int:
 
 
 def test_a_script_takes_the_key_from_the_shell(closed: Service):
-    headers = {"Authorization": f"Bearer {made_key(closed, 'stats')}"}
+    headers = {"Authorization": f"Bearer {closed.made_key('stats')}"}
     assert closed.get("/stats/").status_code == 401
     assert closed.get("/stats/", headers=headers).status_code == 200
     with requests.get(f"{closed.url}/live/events/", headers=headers, stream=True, timeout=30) as events:
@@ -51,13 +38,13 @@ def test_a_script_takes_the_key_from_the_shell(closed: Service):
 
 @pytest.mark.parametrize("arguments", [["a"], ["a", "--scope", "all"], ["a", "--scope", "stats", "--days", "0"]])
 def test_what_makes_no_key_is_told_in_a_sentence(closed: Service, arguments: list[str]):
-    done = manage(closed, "createkey", *arguments)
+    done = closed.manage("createkey", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("CommandError: ") and done.stderr.count("\n") == 1
 
 
 def test_a_host_whose_key_is_not_taken_keeps_its_hits_until_it_has_one_that_is(closed: Service, tmp_path):
-    stats = {"Authorization": f"Bearer {made_key(closed, 'stats')}"}
+    stats = {"Authorization": f"Bearer {closed.made_key('stats')}"}
 
     def counted() -> list[dict[str, object]]:
         return closed.get("/stats/?prefix=/page/", headers=stats).json()
@@ -66,7 +53,7 @@ def test_a_host_whose_key_is_not_taken_keeps_its_hits_until_it_has_one_that_is(c
         host.get("/page/1")
         wait_until(lambda: "has not the scope ingest" in host.log.read_text(), "a line in the log")
         assert host.waiting() and counted() == []
-    with Host(WSGI, tmp_path, closed.url, HOST_HITCOUNTER_KEY=made_key(closed, "ingest")) as host:
+    with Host(WSGI, tmp_path, closed.url, HOST_HITCOUNTER_KEY=closed.made_key("ingest")) as host:
         host.get("/page/2")
         wait_until(lambda: len(counted()) == 2, "two hits")
 
@@ -79,5 +66,5 @@ def test_wrong_logins_that_come_at_once_to_several_workers_are_limited_as_those_
     assert set(found) == {200, 429} and 9 <= found.count(200) <= 13
     assert {logs_in(closed, "admin", password) for _ in range(2 * WORKERS)} == {429}
     assert closed.get("/api/counted/").json()["count"] == 1
-    assert manage(closed, "axes_reset_username", "admin").returncode == 0
+    assert closed.manage("axes_reset_username", "admin").returncode == 0
     assert logs_in(closed, "admin", password) == 302

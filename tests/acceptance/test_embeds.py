@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-import requests
 
 from hitcounter.postgres import PrivatePostgres
 from tests.acceptance.client import Connection, ask
@@ -138,11 +137,10 @@ def test_a_badge_is_of_its_path_byte_for_byte(service: Service, tail: str):
     connection.close()
 
 
-def test_a_badge_of_a_closed_service_is_for_staff(tmp_path, service: Service):
+def test_a_badge_of_a_closed_service_takes_a_key(tmp_path, service: Service):
     database = PrivatePostgres(service.data_dir / "postgres").url
     with Service(tmp_path, DATABASE_URL=database, HITCOUNTER_WORKERS="1", HITCOUNTER_OPEN="off") as closed:
         assert ask(closed, "/badge/api/a/.svg").status == 401
-        password = (service.data_dir / "admin-password").read_text().strip()
-        badge = requests.get(f"{closed.url}/badge/api/a/.svg", auth=("admin", password), timeout=30)
+        badge = closed.get("/badge/api/a/.svg", headers={"Authorization": f"Bearer {closed.made_key('stats')}"})
         assert (badge.status_code, badge.headers["Cache-Control"]) == (200, "private, max-age=60")
         assert ask(closed, "/pixel.gif?path=/pixel/closed/").status == 200

@@ -1,7 +1,5 @@
 """Logging in and out, and a share link, in a real browser; their pages by WCAG 2.2 AA as axe checks it."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.test_accessibility import PHONE, faults
 from tests.browser.visitor import Visitor
-from tests.service import PROJECT, Service
+from tests.service import Service
 
 NAME, PASSWORD = "bertha.with.a.very.long.name.indeed@mail.example.org", "correct horse"
 MADE = f"""
@@ -34,8 +32,8 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def tokens(closed: Service) -> list[str]:
     """Of a share link that is in force, and of one that was revoked; there is a reader, too."""
-    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", MADE]
-    made = subprocess.run(command, cwd=PROJECT, env=closed.environment, check=True, capture_output=True, text=True)
+    made = closed.manage("shell", "--no-imports", "-c", MADE)
+    made.check_returncode()
     return made.stdout.split()
 
 

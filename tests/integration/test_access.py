@@ -185,7 +185,7 @@ def test_everybody_may_do_what_the_table_says(settings, request_, role, is_open)
     asker = Asker(role)
     for target in targets(request_.address):
         found = asker.asks(request_.method, target)
-        assert found.status_code != 500
+        assert found.status_code not in (405, 500), target
         assert said(found) == {"its part": "yes", "permitted": "403"}.get(expected, expected), target
 
 
