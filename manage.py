@@ -11,11 +11,11 @@ def main() -> int:
     from django.core.exceptions import ImproperlyConfigured
     from environs import EnvError
 
-    from hitcounter.environment import DATA_DIR, env
+    from hitcounter.environment import DATA_DIR, secret
     from hitcounter.postgres import PostgresError, PrivatePostgres
 
     try:
-        if env.str("DATABASE_URL", ""):
+        if secret("DATABASE_URL"):
             from django.core.management import execute_from_command_line
 
             execute_from_command_line(sys.argv)

@@ -72,7 +72,7 @@ class PrivatePostgres:
     @property
     def url(self) -> str:
         """A libpq URL for the project's database in this cluster."""
-        return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self.socket_directory), safe='')}"
+        return url_of_private(self.directory)
 
     @contextmanager
     def held(self) -> Iterator["PrivatePostgres"]:
@@ -256,6 +256,11 @@ class PrivatePostgres:
         if check and done.returncode != 0:
             raise PostgresError(f"{program} failed: {(done.stderr or done.stdout).strip()}")
         return done
+
+
+def url_of_private(directory: Path) -> str:
+    """A libpq URL for the project's database in the cluster in `directory`, whether there is one or not."""
+    return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(_socket_directory(directory.resolve())), safe='')}"
 
 
 def _binaries() -> Path:

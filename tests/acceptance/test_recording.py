@@ -36,6 +36,8 @@ def behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         DATABASE_URL="",
         HITCOUNTER_WORKERS=str(WORKERS),
         HITCOUNTER_TRUSTED_PROXIES="127.0.0.1",
+        HITCOUNTER_OPEN="on",
+        HITCOUNTER_TLS="off",
         HITCOUNTER_COUNTRY_HEADER="CF-IPCountry",
     ) as running:
         yield running

@@ -27,6 +27,8 @@ EXAMPLE = (PROJECT / ".env.example").read_text()
 #: Where to listen, where to keep data, which database: the image's and the compose file's own matter.
 OF_THE_IMAGE = {"HITCOUNTER_BIND", "HITCOUNTER_DATA_DIR"}
 OF_COMPOSE = {"DATABASE_URL"}
+#: Compose hands on the secrets themselves; files are for those who run the image with something else.
+FILES = {name for name in settings_read() if name.endswith("_FILE")}
 
 
 def instructions(name: str) -> list[str]:
@@ -71,9 +73,13 @@ def answering(status: int):
             thread.join()
 
 
-def test_the_service_is_published_on_the_loopback_address_alone():
+def test_the_service_is_published_on_the_loopback_address_unless_the_operator_says_otherwise():
     port = image_environment()["HITCOUNTER_BIND"].rpartition(":")[2]
-    assert WEB["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert WEB["ports"] == [f"${{HITCOUNTER_PUBLISH:-127.0.0.1:5000}}:{port}"]
+
+
+def test_the_service_knows_where_it_is_published():
+    assert WEB["ports"][0].startswith(WEB["environment"]["HITCOUNTER_PUBLISH"] + ":")
 
 
 def test_postgresql_is_not_published():
@@ -171,7 +177,7 @@ def test_the_service_gets_the_time_that_a_graceful_stop_takes():
 
 def test_every_setting_reaches_the_container():
     handed_on = {name for name in WEB["environment"] if name.startswith("HITCOUNTER_")}
-    assert handed_on == settings_read() - OF_THE_IMAGE - OF_COMPOSE
+    assert handed_on == settings_read() - OF_THE_IMAGE - OF_COMPOSE - FILES
     assert set(image_environment()) >= OF_THE_IMAGE
     assert set(WEB["environment"]) >= OF_COMPOSE
 
@@ -183,9 +189,14 @@ def test_the_example_names_every_variable_with_a_comment():
     assert all(block[0].startswith("# ") for block in paragraphs)
 
 
-def test_the_example_sets_the_password_of_compose_and_nothing_that_make_run_reads():
-    assert dotenv_values(PROJECT / ".env.example").keys() == {"POSTGRES_PASSWORD"}
-    assert dotenv_values(PROJECT / ".env.example")["POSTGRES_PASSWORD"]
+def test_the_example_sets_nothing_and_no_secret_above_all():
+    assert dotenv_values(PROJECT / ".env.example") == {}
+
+
+@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "HITCOUNTER_SECRET_KEY"])
+def test_compose_does_not_start_without_its_secrets(name):
+    assert re.search(rf"\$\{{{name}:\?[^}}]+\}}", COMPOSE_TEXT)
+    assert not re.search(rf"\$\{{{name}(:?-|\}})", COMPOSE_TEXT)
 
 
 @pytest.mark.parametrize("setting", conf.SETTINGS, ids=lambda setting: setting.name)
