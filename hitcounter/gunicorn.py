@@ -11,6 +11,9 @@ from typing import Any
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
 
 from django.conf import settings
+from gunicorn.workers import gasgi
+
+from hitcounter.protocol import PatientProtocol
 
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
 #: before gunicorn has put the one before it away; when there is more, the connection is closed without an answer.
@@ -25,8 +28,11 @@ asgi_lifespan = "on"
 http_parser = "auto"  # the one in C where it could be installed, else the one in Python
 keepalive = 5
 graceful_timeout = 30
-# Paths up to this length get our own 414 in JSON; beyond it gunicorn's parser refuses the request line.
+# Paths up to this length get our own 414 in JSON; beyond it gunicorn's parser refuses the request line (414).
 limit_request_line = 8190
+# Beyond these it refuses the headers (431).
+limit_request_fields = 100
+limit_request_field_size = 8190
 loglevel = "warning"
 control_socket_disable = True
 
@@ -53,6 +59,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    vars(gasgi)["ASGIProtocol"] = PatientProtocol  # there is no setting for it
 
 
 def post_worker_init(worker: Any) -> None:

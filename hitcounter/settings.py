@@ -253,8 +253,9 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# A body is kept in memory, never in a file: there may be no place for one. hitcounter/asgi.py lets no more through.
+# A body is kept in memory, never in a file: there may be no place for one. hitcounter/bodies.py lets no more through.
 FILE_UPLOAD_MAX_MEMORY_SIZE = conf.MOST_BODY_BYTES + 1
+DATA_UPLOAD_MAX_MEMORY_SIZE = conf.MOST_FORM_BYTES
 
 STATIC_URL = "static/"
 # Static files are found in the installed packages: nothing has to be collected before a start.
