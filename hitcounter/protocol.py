@@ -1,6 +1,8 @@
-"""How gunicorn talks to a connection, with a bound where it has none."""
+"""How gunicorn talks to a connection, with a bound where it has none, and how it takes leave of it."""
 
+import asyncio
 from asyncio import BaseTransport
+from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
@@ -9,10 +11,33 @@ from gunicorn.asgi.protocol import ASGIProtocol
 FIRST_HEADERS_SECONDS = 10
 
 
+POLL_SECONDS = 0.05
+
+
 class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
-    """Closes a connection that does not send a request; gunicorn's own would wait for one for ever."""
+    """Closes a connection that does not send a request, and one whose worker ends with an answer that says so.
+
+    gunicorn's own would wait for a first request for ever, and breaks a connection that it has just promised to keep.
+    """
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         # As gunicorn's own timer between two requests, which it takes away as soon as there is a request.
         self._keepalive_handle = self.worker.loop.call_later(FIRST_HEADERS_SECONDS, self._keepalive_timeout)
+
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        return bool(self.worker.leaving or super()._will_close(request, response_requires_close))
+
+
+async def take_leave(worker: Any) -> None:
+    """Take no more connections, and return when those that there are have ended, or only long answers are left.
+
+    Each is told with its next answer that it is the last; one that rests is closed by gunicorn's `keepalive` timer.
+    """
+    worker.leaving = True
+    for server in worker.servers:
+        server.close()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + worker.cfg.keepalive + 1
+    while worker.nr_conns and loop.time() < end:
+        await asyncio.sleep(POLL_SECONDS)

@@ -13,6 +13,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connection
 
 from hitcounter import secrets
+from hitcounter.environment import BASE_DIR
 
 MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters migrate', 0))"
 MIGRATION_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters migrate', 0))"
@@ -29,8 +30,8 @@ class Command(BaseCommand):
             cursor.execute(MIGRATION_UNLOCK)
         connection.close()
         self.say_where()
-        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", "hitcounter.asgi:application"]
-        os.execv(sys.executable, gunicorn)  # noqa: S606 (no shell is wanted)
+        os.chdir(BASE_DIR)  # where gunicorn finds the project
+        os.execv(sys.executable, gunicorn("hitcounter.asgi:application"))  # noqa: S606 (no shell is wanted)
 
     def make_first_user(self) -> None:
         users = get_user_model().objects
@@ -61,6 +62,12 @@ class Command(BaseCommand):
                 "HITCOUNTER_TLS=off where there is none.\n"
             )
         self.stdout.flush()
+
+
+def gunicorn(application: str) -> list[str]:
+    """The command that serves an application as this project is served."""
+    where = ["--bind", settings.HITCOUNTER_BIND, "--workers", str(settings.HITCOUNTER_WORKERS)]
+    return [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", *where, application]
 
 
 def _fit(password: str) -> str:
