@@ -11,6 +11,8 @@ from gunicorn.asgi.protocol import ASGIProtocol
 FIRST_HEADERS_SECONDS = 10
 
 
+#: A connection that comes to rest while its worker ends is kept for so long, for a request that is on its way already.
+LAST_REST_SECONDS = 1
 POLL_SECONDS = 0.05
 
 
@@ -23,7 +25,17 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         # As gunicorn's own timer between two requests, which it takes away as soon as there is a request.
-        self._keepalive_handle = self.worker.loop.call_later(FIRST_HEADERS_SECONDS, self._keepalive_timeout)
+        self._close_after(FIRST_HEADERS_SECONDS)
+
+    def _close_after(self, seconds: float) -> None:
+        self._keepalive_handle = self.worker.loop.call_later(seconds, self._keepalive_timeout)
+
+    def _arm_keepalive_timer(self) -> None:
+        if not self.worker.leaving:
+            super()._arm_keepalive_timer()
+            return
+        self._cancel_keepalive_timer()
+        self._close_after(LAST_REST_SECONDS)
 
     def _will_close(self, request: Any, response_requires_close: bool) -> bool:
         return bool(self.worker.leaving or super()._will_close(request, response_requires_close))
