@@ -138,8 +138,40 @@ def test_data_is_kept_in_named_volumes():
     assert set(COMPOSE["volumes"]) == {"data", "postgres"}
 
 
+@pytest.mark.parametrize("name", ["web", "postgres"])
+def test_each_service_can_do_no_more_than_it_must(name):
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert set(service["deploy"]["resources"]["limits"]) == {"memory", "pids"}
+    assert not {"privileged", "network_mode", "pid", "ipc", "devices"} & set(service)
+    assert not any(volume.startswith((".", "/")) for volume in service["volumes"])
+
+
+def test_neither_runs_as_root():
+    assert "user" not in WEB  # it has the image's
+    assert POSTGRES["user"] == "postgres"
+
+
+def test_the_database_has_no_way_out():
+    assert POSTGRES["networks"] == ["database"]
+    assert COMPOSE["networks"] == {"database": {"internal": True}}
+    assert set(WEB["networks"]) == {"default", "database"}
+
+
+def test_the_database_writes_where_its_socket_is_and_to_its_volume():
+    assert [place.partition(":")[0] for place in POSTGRES["tmpfs"]] == ["/tmp", "/run/postgresql"]  # noqa: S108
+
+
+def test_both_say_whether_they_are_well():
+    assert instructions("HEALTHCHECK")
+    assert POSTGRES["healthcheck"]["test"]
+
+
 def test_the_root_file_system_is_read_only():
-    assert WEB["read_only"] is True
     assert image_environment()["PYTHONDONTWRITEBYTECODE"] == "1"
     assert image_environment()["GUNICORN_CMD_ARGS"] == "--worker-tmp-dir /dev/shm"
 
