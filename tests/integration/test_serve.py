@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
-from pytest_django.fixtures import SettingsWrapper
 
 from hitcounter.management.commands import serve
 
@@ -14,7 +13,7 @@ GOOD = "correct horse battery staple"
 
 
 @pytest.fixture(autouse=True)
-def _data_dir(settings: SettingsWrapper, tmp_path: Path) -> None:
+def _data_dir(settings, tmp_path: Path) -> None:
     settings.HITCOUNTER_DATA_DIR = tmp_path
     settings.HITCOUNTER_ADMIN_PASSWORD = ""
     settings.MAKES_SECRETS = True
@@ -41,9 +40,7 @@ def test_on_a_loopback_address_the_first_user_gets_a_password_that_is_kept(tmp_p
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("makes_secrets", [True, False])
-def test_a_password_from_outside_is_the_first_users_and_written_nowhere(
-    settings: SettingsWrapper, tmp_path: Path, makes_secrets: bool
-):
+def test_a_password_from_outside_is_the_first_users_and_written_nowhere(settings, tmp_path: Path, makes_secrets: bool):
     settings.HITCOUNTER_ADMIN_PASSWORD, settings.MAKES_SECRETS = GOOD, makes_secrets
     assert GOOD not in begun()
     assert get_user_model().objects.get(username="admin").check_password(GOOD)
@@ -51,7 +48,7 @@ def test_a_password_from_outside_is_the_first_users_and_written_nowhere(
 
 
 @pytest.mark.django_db
-def test_elsewhere_nobody_is_made_and_it_is_said_how(settings: SettingsWrapper, tmp_path: Path):
+def test_elsewhere_nobody_is_made_and_it_is_said_how(settings, tmp_path: Path):
     settings.MAKES_SECRETS = False
     assert "createsuperuser" in begun()
     assert admins() == []
@@ -60,7 +57,7 @@ def test_elsewhere_nobody_is_made_and_it_is_said_how(settings: SettingsWrapper, 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("weak", ["password", "short", "1234567890123"])
-def test_a_password_that_is_easy_to_guess_stops_the_start_by_name(settings: SettingsWrapper, weak: str):
+def test_a_password_that_is_easy_to_guess_stops_the_start_by_name(settings, weak: str):
     settings.HITCOUNTER_ADMIN_PASSWORD = weak
     with pytest.raises(CommandError, match="HITCOUNTER_ADMIN_PASSWORD"):
         begun()
@@ -68,7 +65,7 @@ def test_a_password_that_is_easy_to_guess_stops_the_start_by_name(settings: Sett
 
 
 @pytest.mark.django_db
-def test_where_there_is_a_user_no_other_is_made(settings: SettingsWrapper):
+def test_where_there_is_a_user_no_other_is_made(settings):
     get_user_model().objects.create_user("somebody")
     settings.HITCOUNTER_ADMIN_PASSWORD = GOOD
     assert begun() == ""
@@ -76,7 +73,7 @@ def test_where_there_is_a_user_no_other_is_made(settings: SettingsWrapper):
 
 
 @pytest.mark.parametrize("tls", [True, False])
-def test_it_is_said_at_the_start_that_pages_need_https(settings: SettingsWrapper, tls: bool):
+def test_it_is_said_at_the_start_that_pages_need_https(settings, tls: bool):
     settings.HITCOUNTER_TLS = tls
     said = StringIO()
     serve.Command(stdout=said).say_where()
