@@ -162,6 +162,11 @@ def test_paths_are_counted_byte_for_byte(proxied: Proxied, tail: str):
     assert proxied.ask_plainly(target).json() == {"path": target, "count": 2}
 
 
+@pytest.mark.parametrize("target", ["/api/%00", "/api/../../x"])
+def test_what_nginx_refuses_itself_is_not_counted(proxied: Proxied, target: str):
+    assert proxied.ask(target).status == 400
+
+
 def test_a_path_too_long_gets_the_services_own_answer(proxied: Proxied):
     answer = proxied.ask("/api/".ljust(4000, "x"))
     assert (answer.status, answer.headers["Content-Type"]) == (414, "application/json")

@@ -33,8 +33,11 @@ def test_the_unit_starts_reloads_and_keeps_data_as_the_service_has_it():
     assert service["ExecStart"] == ["/opt/hitcounter/.venv/bin/python manage.py serve"]
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert service["WorkingDirectory"] == ["/opt/hitcounter"]
-    assert "HITCOUNTER_DATA_DIR=/var/lib/hitcounter" in service["Environment"][0].split()
     assert service["StateDirectory"] == ["hitcounter"]
+    assert "HITCOUNTER_DATA_DIR=/var/lib/hitcounter" in UNIT
+    assert "HITCOUNTER_DATA_DIR=/var/lib/hitcounter" in (PROJECT / "docs/deployment.md").read_text()
+    # What stands in the unit is not read anew by a reload, nor seen by commands that are run by hand.
+    assert "HITCOUNTER_" not in "".join(service["Environment"])
     # gunicorn and the private PostgreSQL are stopped by the main process, in their order.
     assert service["KillMode"] == ["mixed"]
 
