@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 from django.db import DataError
 
+from counters.admission import others
 from counters.bulk import MOST_DAYS, Load, record, salt_of
 from counters.hits import DatabaseRefused, HitRefused, now
 from counters.models import IdempotencyKey
@@ -59,9 +60,10 @@ def count_once(key: str, body: bytes, read: Callable[[bytes], Iterable[Report]])
 
 
 def _loaded(reports: Iterable[Report]) -> Load:
-    load = Load(salt_of)
+    load, reports = Load(salt_of), list(reports)
+    elsewhere = others(dict.fromkeys(report.path for report in reports))
     for report in reports:
-        load.count(*report)
+        load.count(*report._replace(path=elsewhere[report.path]) if report.path in elsewhere else report)
         if len(load.days) > MOST_DAYS:
             raise TooManyDays(TooManyDays.__doc__)
     return load

@@ -70,6 +70,22 @@ PATIENCE_SECONDS = Number(
     greatest=300,
     help="how long a hit may wait for a database that does not answer before it gets 503",
 )
+MAX_NEW_PATHS_PER_MINUTE = Number(
+    "HITCOUNTER_MAX_NEW_PATHS_PER_MINUTE",
+    default=100_000,
+    least=0,
+    greatest=1_000_000_000,
+    help="how many new paths a prefix (the first segment, like `/api/`) may gain in a minute; hits of further ones are "
+    "counted as `/api/(other)`. 0 is no bound",
+)
+MAX_PATHS = Number(
+    "HITCOUNTER_MAX_PATHS",
+    default=0,
+    least=0,
+    greatest=1_000_000_000_000,
+    help="how many paths a prefix may have, looked at once a minute; hits of further ones are counted as "
+    "`/api/(other)`. 0 is no bound",
+)
 MAX_LOADTEST = Number(
     "HITCOUNTER_MAX_LOADTEST",
     default=100_000,
@@ -123,6 +139,6 @@ FORWARDED_HEADER = Text(
     help="header in which trusted proxies tell it; the other that there is, `Forwarded`, is RFC 7239's",
 )
 
-NUMBERS = (QUEUE, PATIENCE_SECONDS, MAX_LOADTEST, KEEP_HITS_DAYS, KEEP_HOURS_DAYS)
+NUMBERS = (QUEUE, PATIENCE_SECONDS, MAX_NEW_PATHS_PER_MINUTE, MAX_PATHS, MAX_LOADTEST, KEEP_HITS_DAYS, KEEP_HOURS_DAYS)
 TEXTS = (CONSUMER_HEADER, COUNTRY_HEADER, GEOIP_DATABASE, TRUSTED_PROXIES, FORWARDED_HEADER)
 SETTINGS = (*NUMBERS, *TEXTS)

@@ -4,15 +4,12 @@ Each answer is read in one snapshot, whatever is committed or dropped meanwhile.
 it is given, and holds its snapshot until it is at its end or closed.
 """
 
-import json
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet, Value
@@ -21,6 +18,7 @@ from psycopg import sql
 from counters import days, hits, leaders, tallies
 from counters.bounds import TookTooLong, bounded_read
 from counters.dimensions import NAMES
+from counters.figures import Node, Overview, PathReport, Place, Point, Row, Share, Total, values_of_days
 from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
 from counters.periods import buckets
 from counters.questions import Position, Question
@@ -28,9 +26,20 @@ from counters.sources import Kind, NotKept, Source, Span, right, spans, whats_th
 from counters.sql import load
 from counters.tallies import FIRST, Scope
 
-__all__ = ["NotKept", "Position", "Question", "TookTooLong"]
-
-Row = tuple[str, int]  # path, hits
+__all__ = [
+    "Node",
+    "NotKept",
+    "Overview",
+    "PathReport",
+    "Place",
+    "Point",
+    "Position",
+    "Question",
+    "Row",
+    "Share",
+    "TookTooLong",
+    "Total",
+]
 
 #: How many values of each dimension are told of one path.
 TOP = 10
@@ -51,74 +60,6 @@ _TUNED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 
 
 _TOP_HITS = sql.SQL(load("top_hits"))
-
-
-class Total(NamedTuple):
-    """Hits, visitors (told apart within each UTC day, and added up over days) and distinct paths."""
-
-    hits: int
-    visitors: int
-    paths: int
-
-
-class Point(NamedTuple):
-    """The hits and visitors of the interval that begins at `at`, in the question's time zone."""
-
-    at: datetime
-    hits: int
-    visitors: int
-
-
-class Share(NamedTuple):
-    """The hits and visitors of one value of a dimension, "" for the unknown."""
-
-    value: str
-    hits: int
-    visitors: int
-
-
-class Node(NamedTuple):
-    """A child in the tree of paths: the hits of all paths that begin with it, and how many these are.
-
-    One that ends with a slash has all that is below it; another is a path by itself.
-    """
-
-    path: str
-    hits: int
-    paths: int
-
-
-@dataclass(frozen=True)
-class Overview:
-    """What is asked at a glance: a period's figures, its series, and what was seen most."""
-
-    hits: int
-    visitors: int
-    previous: tuple[int, int] | None  # hits and visitors of the period before, None when not asked for or not kept
-    series: list[Point]
-    paths: list[Row]
-    dimensions: dict[str, list[Row]]  # of each, the values with most hits, and their hits
-
-
-class Place(NamedTuple):
-    """The place of a path among the counters with hits, 1 for the most requested, and how many there are."""
-
-    place: int
-    of: int
-
-
-@dataclass(frozen=True)
-class PathReport:
-    """All about one path: its count, and what came in the period, by interval and by the values most seen."""
-
-    path: str
-    count: int
-    first_hit: datetime | None
-    last_hit: datetime | None
-    hits: int
-    visitors: int
-    series: list[Point]
-    dimensions: dict[str, list[Share]]
 
 
 def count(path: str) -> int:
@@ -504,9 +445,7 @@ def _top_values(scope: Scope) -> dict[str, list[Share]]:
     several times as long to unpack.
     """
     read = tallies.of_one_path(scope)
-    found: Values = defaultdict(lambda: [0, 0])
-    for day in _rows(read.days) if read.days else []:
-        _add_day(found, scope.question.filters.get("bot"), *day)
+    found = values_of_days(_rows(read.days) if read.days else [], scope.question.filters.get("bot"))
     for name, value, *figures in _rows(read.hits) if read.hits else []:
         found[name, value] = [sum(two) for two in zip(found[name, value], figures, strict=True)]
     shares: dict[str, list[Share]] = {name: [] for name in NAMES}
@@ -514,28 +453,6 @@ def _top_values(scope: Scope) -> dict[str, list[Share]]:
         if figures[0]:
             shares[name].append(Share(value, *figures))
     return {name: sorted(some, key=lambda share: (-share.hits, share.value))[:TOP] for name, some in shares.items()}
-
-
-Values = defaultdict[tuple[str, str], list[int]]  # dimension and value -> hits, visitors
-
-
-def _add_day(found: Values, bot: str | None, hits: int, visitors: int, *rest: Any) -> None:
-    """Add what models.DailyHits knows of a day, of bots ("true"), people ("false") or all (None)."""
-    *bots, known = rest
-    everything = {"": [hits, visitors, *bots]}
-    told_apart = {"true": [*bots, *bots], "false": [hits - bots[0], visitors - bots[1]]}
-    day = {**dict.fromkeys(NAMES, everything), **json.loads(known), "bot": told_apart}
-    for name, values in day.items():
-        for value, figures in values.items():
-            of_audience = _of_audience(figures, bot) if bot else figures
-            added = found[name, value]
-            added[0] += of_audience[0]
-            added[1] += of_audience[1]
-
-
-def _of_audience(figures: list[int], bot: str) -> tuple[int, int]:
-    of_all, of_bots = figures[:2], figures[2:] or [0, 0]
-    return (of_bots[0], of_bots[1]) if bot == "true" else (of_all[0] - of_bots[0], of_all[1] - of_bots[1])
 
 
 def _scope(question: Question) -> Scope:

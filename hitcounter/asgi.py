@@ -18,6 +18,7 @@ import_module("hitcounter.urls")
 from django.conf import settings
 from django.db import connection
 
+from counters.admission import new_paths
 from counters.clients import origins
 from counters.conf import MOST_BODY_BYTES, MOST_FORM_BYTES
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
@@ -77,7 +78,12 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 def make_recorder() -> Recorder:
     """A recorder that writes to Django's own database."""
     writer = PostgresWriter(conninfo())
-    return Recorder(writer, capacity=settings.HITCOUNTER_QUEUE, patience=settings.HITCOUNTER_PATIENCE_SECONDS)
+    return Recorder(
+        writer,
+        capacity=settings.HITCOUNTER_QUEUE,
+        patience=settings.HITCOUNTER_PATIENCE_SECONDS,
+        new_paths=new_paths(),
+    )
 
 
 def conninfo() -> str:

@@ -9,6 +9,7 @@ from django.db import DatabaseError, connection
 from psycopg import Connection, Error
 
 from counters import hits
+from counters.admission import count_paths
 from counters.maintenance import Failed, MaintenanceBusy, maintain
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Housekeeping:
         try:
             connection.ensure_connection()
             self._connection = connection.connection
+            count_paths()
             for done in maintain(
                 hits.now(),
                 keep_hits_days=settings.HITCOUNTER_KEEP_HITS_DAYS,

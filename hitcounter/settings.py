@@ -98,6 +98,8 @@ def _checked(setting: conf.Text, value: str) -> str:
 
 HITCOUNTER_QUEUE: int = _number(conf.QUEUE)
 HITCOUNTER_PATIENCE_SECONDS: int = _number(conf.PATIENCE_SECONDS)
+HITCOUNTER_MAX_NEW_PATHS_PER_MINUTE: int = _number(conf.MAX_NEW_PATHS_PER_MINUTE)
+HITCOUNTER_MAX_PATHS: int = _number(conf.MAX_PATHS)
 HITCOUNTER_MAX_LOADTEST: int = _number(conf.MAX_LOADTEST)
 HITCOUNTER_KEEP_HITS_DAYS: int = _number(conf.KEEP_HITS_DAYS)
 HITCOUNTER_KEEP_HOURS_DAYS: int = _number(conf.KEEP_HOURS_DAYS)

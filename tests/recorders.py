@@ -13,20 +13,20 @@ class FakeRecorder:
         self.recorded: list[str] = []
         self.origins: list[Origin] = []
 
-    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
+    def record(self, path: str, origin: Origin) -> asyncio.Future[tuple[str, int]]:
         self.recorded.append(path)
         self.origins.append(origin)
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         if isinstance(self.outcome, Exception):
             future.set_exception(self.outcome)
         else:
-            future.set_result(self.outcome)
+            future.set_result((path, self.outcome))
         return future
 
 
 class Refusing(FakeRecorder):
     """Takes in no hit at all."""
 
-    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
+    def record(self, path: str, origin: Origin) -> asyncio.Future[tuple[str, int]]:
         assert isinstance(self.outcome, Exception)
         raise self.outcome

@@ -21,13 +21,13 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from counters import pixel, stats
+from counters.admission import count_one
 from counters.api.errors import DatabaseErrors, detail
 from counters.api.views import query_of
 from counters.clients import headers_of, origins
 from counters.hits import check_path
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
-from counters.models import Counter
 
 # Without the indentation, the empty lines and the comment lines, which are for readers of its source.
 SCRIPT = re.sub(r"(?m)^\s*(//.*\n)?", "", Path(__file__).with_name("count.js").read_text())
@@ -56,7 +56,7 @@ def _answer_to_view(request: HttpRequest) -> HttpResponse:
     view = pixel.page_view(query_of(request))
     if request.method != "HEAD":
         origin = origins().of(pixel.COUNTED_AS, view.headers(headers_of(request)), request.META.get("REMOTE_ADDR"))
-        Counter.objects.increment(view.path, origin=origin)
+        count_one(view.path, origin)
     if request.method != "POST":
         return HttpResponse(pixel.GIF, content_type="image/gif")
     nothing = HttpResponse(status=204)

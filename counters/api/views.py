@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from counters import loadtest
+from counters.admission import count_one
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
 from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.schema import LOAD_TEST
@@ -19,7 +20,6 @@ from counters.clients import headers_of, origins
 from counters.hits import COUNTED_METHODS, check_path
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
-from counters.models import Counter
 
 
 @counts_itself
@@ -33,7 +33,8 @@ def count_hit(request: HttpRequest) -> HttpResponse:
     if request.method == "HEAD":
         return JsonResponse({})
     origin = origins().of(request.method, headers_of(request), request.META.get("REMOTE_ADDR"))
-    return JsonResponse({"path": path, "count": Counter.objects.increment(path, origin=origin)})
+    counted, place = count_one(path, origin)
+    return JsonResponse({"path": counted, "count": place})
 
 
 def query_of(request: HttpRequest) -> bytes:

@@ -53,13 +53,13 @@ async def count_hit(recorder: Recorder, origin_of: OriginOf, scope: Scope, send:
             return
         client = scope["client"]
         origin = origin_of(method, scope["headers"], client[0] if client else None)
-        place = await recorder.record(path, origin)
+        counted, place = await recorder.record(path, origin)
     except HitRefused as refusal:
         await _refuse(send, refusal.status, refusal.problem, _JSON)
     except NotRecorded as reason:
         await _refuse(send, 503, {"detail": str(reason)}, [*_JSON, _RETRY])
     else:
-        await _answer(send, 200, f'{{"path": {_quoted(path)}, "count": {place}}}'.encode(), _JSON)
+        await _answer(send, 200, f'{{"path": {_quoted(counted)}, "count": {place}}}'.encode(), _JSON)
 
 
 async def count_view(recorder: Recorder, origin_of: OriginOf, scope: Scope, send: Send) -> None:

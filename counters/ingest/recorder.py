@@ -12,11 +12,14 @@ from typing import Protocol
 
 from counters.dimensions import Origin
 from counters.hits import DatabaseRefused
+from counters.newpaths import NewPaths
 
 logger = logging.getLogger(__name__)
 
-#: Where a hit comes from, and who waits for its place in the count.
-Waiting = tuple[Origin, asyncio.Future[int]]
+#: The path that a hit was counted for, and its place in that path's count.
+Counted = tuple[str, int]
+#: Where a hit comes from, and who waits for what it was counted for.
+Waiting = tuple[Origin, asyncio.Future[Counted]]
 #: Waiting hits by path: what one transaction writes. The order of the hits is the order of their places.
 Batch = dict[str, list[Waiting]]
 
@@ -96,6 +99,9 @@ class Writer(Protocol):
         Raises BatchRefused, BatchFailed, BatchConflict, ConnectionLost.
         """
 
+    async def known(self, paths: Sequence[str]) -> set[str]:
+        """Those of `paths` that have a counter. Raises BatchFailed, ConnectionLost."""
+
     async def close(self) -> None:
         """Give the connection back."""
 
@@ -104,11 +110,14 @@ class Recorder:
     """Counts hits in groups, exactly once each.
 
     `capacity` is how many hits may wait, `patience` how many seconds a batch may be under way before those who wait
-    are answered that the database does not respond.
+    are answered that the database does not respond, `new_paths` how many new paths may be counted.
     """
 
-    def __init__(self, writer: Writer, *, capacity: int = 10_000, patience: float = 5.0) -> None:
+    def __init__(
+        self, writer: Writer, *, capacity: int = 10_000, patience: float = 5.0, new_paths: NewPaths | None = None
+    ) -> None:
         self._writer = writer
+        self._new_paths = new_paths or NewPaths(per_minute=0)
         self._capacity = capacity
         self._patience = patience
         self._waiting: Batch = {}
@@ -140,8 +149,10 @@ class Recorder:
             await self._task
         await self._writer.close()
 
-    def record(self, path: str, origin: Origin) -> asyncio.Future[int]:
+    def record(self, path: str, origin: Origin) -> asyncio.Future[Counted]:
         """Take in one hit; the future gets its place in the path's count once that is committed.
+
+        The path is another, `newpaths.OTHER`, for a hit of a new path where there are too many.
 
         Raises NotRecorded at once, and so may the future; the future may also raise hits.HitRefused.
         """
@@ -149,7 +160,7 @@ class Recorder:
             raise self._refusal
         if self._waiting_hits >= self._capacity:
             raise QueueFull
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Counted] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(path)
         if waiting is None:
             self._waiting[path] = [(origin, future)]
@@ -186,6 +197,7 @@ class Recorder:
         """Write a batch and answer its hits; of one that the database refuses, each half by itself."""
         timer = asyncio.get_running_loop().call_later(self._patience, self._lose_patience, batch)
         try:
+            batch = await self._admitted(batch)
             totals = await self._write(batch)
         except BatchRefused as error:
             await self._record_apart(batch, error)
@@ -200,11 +212,27 @@ class Recorder:
             logger.exception("A batch failed in a way that is not foreseen")
             _fail(batch, InDoubt)
         else:
-            _resolve(batch, totals)
+            self._new_paths.gained(_resolve(batch, totals))
         finally:
             timer.cancel()
             if not self._closing:
                 self._refusal = None
+
+    async def _admitted(self, batch: Batch) -> Batch:
+        """The batch, with the hits of new paths that are too many under the path of others."""
+        doubtful = self._new_paths.doubtful(batch, len(batch))
+        if not doubtful:
+            return batch
+        try:
+            known = await self._writer.known(doubtful)
+        except BatchError as error:  # the write that follows finds out, and what becomes of the hits
+            logger.warning("Which paths are new could not be looked up: %s", error)
+            return batch
+        others = self._new_paths.others(path for path in doubtful if path not in known)
+        admitted: Batch = {}
+        for path, waiting in batch.items():
+            admitted.setdefault(others.get(path, path), []).extend(waiting)
+        return admitted
 
     async def _record_apart(self, batch: Batch, error: BatchRefused) -> None:
         if len(batch) == 1:
@@ -274,13 +302,18 @@ def _hits_of(batch: Batch) -> int:
     return sum(map(len, batch.values()))
 
 
-def _resolve(batch: Batch, totals: dict[str, int]) -> None:
+def _resolve(batch: Batch, totals: dict[str, int]) -> list[str]:
+    """Answer all hits of a batch, and return the paths that have no others: they are new."""
+    new = []
     for path, waiting in batch.items():
         place = totals[path] - len(waiting)
+        if not place:
+            new.append(path)
         for _, future in waiting:
             place += 1
             if not future.done():  # a client that has left cancelled its future; its hit counts all the same
-                future.set_result(place)
+                future.set_result((path, place))
+    return new
 
 
 def _fail(batch: Batch, reason: type[Exception]) -> None:

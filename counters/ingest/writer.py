@@ -26,6 +26,7 @@ SETTLED_BATCH = load("settled_batch").encode()
 PRUNE_BATCHES = load("prune_batches").encode()
 PRUNE_LEDGER = load("prune_ledger").encode()
 DAY_SALT = load("day_salt").encode()
+KNOWN_PATHS = load("known_paths").encode()
 WRITER_SESSION = load("writer_session").encode()
 
 CONNECT_SECONDS = 2
@@ -109,6 +110,17 @@ class PostgresWriter:
         except psycopg.Error as error:
             raise _translated(error, lost=self._session.lost) from error
         return totals
+
+    async def known(self, paths: Sequence[str]) -> set[str]:
+        """Those of `paths` that have a counter; see recorder.Writer."""
+        if self._session is None:
+            raise ConnectionLost("not connected")
+        ids = counter_ids(paths)
+        try:
+            found = set(await self._session.execute(KNOWN_PATHS, ["\n".join(ids).encode()]))
+        except psycopg.Error as error:
+            raise _translated(error, lost=self._session.lost) from error
+        return {path for id, path in zip(ids, paths, strict=True) if id.encode() in found}
 
     async def close(self) -> None:
         """Close the session, if there is one."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hitcounter.postgres import LONGEST_SOCKET_PATH, PostgresError, PrivatePostgres
+from hitcounter.postgres import (
+    DATABASE,
+    LONGEST_SOCKET_PATH,
+    ROLE,
+    SOCKET_NAME,
+    PostgresError,
+    PrivatePostgres,
+    _binaries,
+)
 
 
 @pytest.fixture
@@ -51,6 +60,22 @@ def test_it_listens_on_no_network_address_and_lets_in_its_user_alone(directory: 
         assert rules == "local peer"
     for private in (directory / "data", database.socket_directory):
         assert private.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as another user")
+def test_another_user_of_the_machine_is_not_let_in_even_past_the_directory(directory: Path):
+    def ask_as_nobody(database: PrivatePostgres) -> str:
+        psql = [_binaries() / "psql", "-h", database.socket_directory, "-U", ROLE, "-d", DATABASE, "-c", "SELECT 1"]
+        done = subprocess.run(psql, user="nobody", group="nogroup", cwd="/", capture_output=True, text=True)
+        assert done.returncode != 0
+        return done.stderr
+
+    with PrivatePostgres(directory).held() as database:
+        assert "Permission denied" in ask_as_nobody(database)
+        for opened in (*directory.resolve().parents, directory, database.socket_directory):
+            opened.chmod(opened.stat().st_mode | 0o001)
+        (database.socket_directory / SOCKET_NAME).chmod(0o777)
+        assert "Peer authentication failed" in ask_as_nobody(database)
 
 
 def test_it_starts_again_after_a_crash(directory: Path):

@@ -22,6 +22,7 @@ from counters.ingest.recorder import (
     QueueFull,
     Recorder,
 )
+from counters.newpaths import NewPaths
 
 
 class FakeWriter:
@@ -41,6 +42,7 @@ class FakeWriter:
         self.reachable = asyncio.Event()
         self.reachable.set()
         self.connections = 0
+        self.looked_up: list[list[str]] = []
         self.closed = False
 
     async def connect(self) -> None:
@@ -66,6 +68,12 @@ class FakeWriter:
             raise ConnectionLost("cut after COMMIT")
         return self.committed[number]
 
+    async def known(self, paths):
+        self.looked_up.append(list(paths))
+        if self.faults:
+            raise self.faults.pop(0)
+        return set(self.totals) & set(paths)
+
     async def close(self) -> None:
         self.closed = True
 
@@ -87,7 +95,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def outcomes(futures) -> list:
-    return await asyncio.gather(*futures, return_exceptions=True)
+    """The place of each hit, or why it has none."""
+    answers = await asyncio.gather(*futures, return_exceptions=True)
+    return [answer if isinstance(answer, Exception) else answer[1] for answer in answers]
 
 
 async def test_each_hit_gets_its_own_place_in_the_order_of_coming():
@@ -116,7 +126,7 @@ async def test_no_hit_is_answered_before_the_commit():
         await writer.begun.wait()
         assert not future.done()
         writer.gate.set()
-        assert await future == 1
+        assert await future == ("/a", 1)
 
 
 async def test_a_full_queue_refuses_at_once_and_takes_in_again_when_it_has_room():
@@ -131,7 +141,7 @@ async def test_a_full_queue_refuses_at_once_and_takes_in_again_when_it_has_room(
             recorder.record("/c", PLAIN)
         writer.gate.set()
         assert await outcomes([under_way, *waiting]) == [1, 2, 1]
-        assert await recorder.record("/c", PLAIN) == 1
+        assert await recorder.record("/c", PLAIN) == ("/c", 1)
 
 
 async def test_a_client_that_leaves_does_not_unpick_its_batch():
@@ -142,7 +152,7 @@ async def test_a_client_that_leaves_does_not_unpick_its_batch():
         await writer.begun.wait()
         leaves.cancel()
         writer.gate.set()
-        assert (await stays, await stays_too) == (1, 3)
+        assert (await stays, await stays_too) == (("/a", 1), ("/a", 3))
     assert writer.totals == {"/a": 3}
 
 
@@ -169,7 +179,7 @@ async def test_a_batch_in_conflict_is_sent_again():
     writer = FakeWriter()
     writer.faults = [BatchConflict("deadlock")] * 2
     async with recording(writer) as recorder:
-        assert await recorder.record("/a", PLAIN) == 1
+        assert await recorder.record("/a", PLAIN) == ("/a", 1)
 
 
 async def test_a_batch_that_stays_in_conflict_is_given_up():
@@ -178,7 +188,7 @@ async def test_a_batch_that_stays_in_conflict_is_given_up():
     async with recording(writer) as recorder:
         with pytest.raises(DatabaseFailed):
             await recorder.record("/a", PLAIN)
-        assert await recorder.record("/a", PLAIN) == 1
+        assert await recorder.record("/a", PLAIN) == ("/a", 1)
 
 
 async def test_what_the_database_could_not_commit_fails_and_the_next_batch_is_tried():
@@ -187,7 +197,7 @@ async def test_what_the_database_could_not_commit_fails_and_the_next_batch_is_tr
     async with recording(writer) as recorder:
         with pytest.raises(DatabaseFailed):
             await recorder.record("/a", PLAIN)
-        assert await recorder.record("/a", PLAIN) == 1
+        assert await recorder.record("/a", PLAIN) == ("/a", 1)
 
 
 @pytest.mark.parametrize("error", [BatchFailed("disk full"), BatchRefused("refused now")])
@@ -197,7 +207,7 @@ async def test_a_batch_that_fails_after_its_answer_was_lost_is_not_said_to_be_un
         writer.lost_after_commit, writer.faults_after_loss = 1, [error]
         futures = [recorder.record("/a", PLAIN), recorder.record("/b", PLAIN)]
         assert list(map(type, await outcomes(futures))) == [InDoubt, InDoubt]
-        assert await recorder.record("/a", PLAIN) == 2
+        assert await recorder.record("/a", PLAIN) == ("/a", 2)
     assert writer.totals == {"/a": 2, "/b": 1}
 
 
@@ -207,7 +217,7 @@ async def test_an_unexpected_error_fails_its_batch_and_not_the_recorder():
     async with recording(writer) as recorder:
         with pytest.raises(InDoubt):
             await recorder.record("/a", PLAIN)
-        assert await recorder.record("/a", PLAIN) == 1
+        assert await recorder.record("/a", PLAIN) == ("/a", 1)
 
 
 async def test_without_a_database_hits_are_refused_until_it_is_there():
@@ -218,7 +228,7 @@ async def test_without_a_database_hits_are_refused_until_it_is_there():
             recorder.record("/a", PLAIN)
         writer.reachable.set()
         await until(lambda: recorder.accepting)
-        assert await recorder.record("/a", PLAIN) == 1
+        assert await recorder.record("/a", PLAIN) == ("/a", 1)
 
 
 async def test_a_database_that_goes_leaves_nobody_waiting_and_settles_the_batch_when_it_returns():
@@ -236,7 +246,7 @@ async def test_a_database_that_goes_leaves_nobody_waiting_and_settles_the_batch_
             recorder.record("/c", PLAIN)
         writer.reachable.set()
         await until(lambda: recorder.accepting)
-        assert await recorder.record("/a", PLAIN) == 2
+        assert await recorder.record("/a", PLAIN) == ("/a", 2)
     assert writer.totals == {"/a": 2}
 
 
@@ -251,7 +261,7 @@ async def test_a_database_that_hangs_is_not_waited_for_beyond_patience():
         assert not recorder.accepting
         writer.gate.set()
         await until(lambda: recorder.accepting)
-        assert await recorder.record("/a", PLAIN) == 2
+        assert await recorder.record("/a", PLAIN) == ("/a", 2)
 
 
 async def test_closing_writes_what_waits_and_refuses_what_comes():
@@ -313,3 +323,46 @@ async def test_random_faults_never_lose_or_double_an_answered_hit():
     assert {path: sorted(seen) for path, seen in places.items()} == {
         path: list(range(1, total + 1)) for path, total in writer.totals.items()
     }
+
+
+async def test_hits_of_new_paths_beyond_the_bound_are_counted_as_others_and_told_so():
+    writer = FakeWriter()
+    async with recording(writer, new_paths=NewPaths(per_minute=2)) as recorder:
+        assert await recorder.record("/api/a", PLAIN) == ("/api/a", 1)
+        assert await recorder.record("/api/b", PLAIN) == ("/api/b", 1)
+        writer.gate.clear()
+        writer.begun.clear()
+        under_way = recorder.record("/api/a", PLAIN)
+        await writer.begun.wait()
+        paths = ("/api/c", "/api/a", "/api/d", "/api/c", "/elsewhere/")
+        waiting = [recorder.record(path, PLAIN) for path in paths]
+        writer.gate.set()
+        assert await under_way == ("/api/a", 2)
+        others = "/api/(other)"
+        assert await asyncio.gather(*waiting) == [
+            (others, 1),
+            ("/api/a", 3),
+            (others, 3),
+            (others, 2),
+            ("/elsewhere/", 1),
+        ]
+    assert writer.totals == {"/api/a": 3, "/api/b": 1, others: 3, "/elsewhere/": 1}
+
+
+async def test_within_the_bound_nobody_is_asked_which_paths_are_new():
+    writer = FakeWriter()
+    async with recording(writer, new_paths=NewPaths(per_minute=20)) as recorder:
+        await asyncio.gather(*[recorder.record(f"/api/{n}", PLAIN) for n in range(20)])
+        assert writer.looked_up == []
+        assert await recorder.record("/api/0", PLAIN) == ("/api/0", 2)
+        assert writer.looked_up == [["/api/0"]]
+
+
+@pytest.mark.parametrize("fault", [ConnectionLost("gone"), BatchFailed("slow")])
+async def test_where_it_cannot_be_looked_up_which_paths_are_new_all_are_counted_as_they_are(fault):
+    writer = FakeWriter()
+    async with recording(writer, new_paths=NewPaths(per_minute=1)) as recorder:
+        await recorder.record("/api/a", PLAIN)
+        writer.faults = [fault]
+        assert await recorder.record("/api/b", PLAIN) == ("/api/b", 1)
+        assert await recorder.record("/api/c", PLAIN) == ("/api/(other)", 1)
