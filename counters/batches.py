@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 from django.db import DataError
 
+from counters import metrics
 from counters.admission import others
 from counters.bulk import MOST_DAYS, Load, record, salt_of
 from counters.hits import DatabaseRefused, HitRefused, now
@@ -62,8 +63,9 @@ def count_once(key: str, body: bytes, read: Callable[[bytes], Iterable[Report]])
 def _loaded(reports: Iterable[Report]) -> Load:
     load, reports = Load(salt_of), list(reports)
     elsewhere = others(dict.fromkeys(report.path for report in reports))
+    metrics.HITS_OTHER.inc(sum(report.hits for report in reports if report.path in elsewhere))
     for report in reports:
-        load.count(*report._replace(path=elsewhere[report.path]) if report.path in elsewhere else report)
+        load.count(*report._replace(path=elsewhere.get(report.path, report.path)))
         if len(load.days) > MOST_DAYS:
             raise TooManyDays(TooManyDays.__doc__)
     return load
@@ -74,6 +76,7 @@ def _record(load: Load, first: Callable[[], None]) -> int:
         record(load, first)
     except DataError as error:  # a counter can hold no more
         raise DatabaseRefused(DatabaseRefused.__doc__) from error
+    metrics.HITS.labels("batch").inc(load.hits)
     return load.hits
 
 

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from psycopg.errors import LockNotAvailable
 
 from counters import days, hits, loadtest
+from counters.sentences import sentence_of
 from counters.sql import load
 
 logger = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ class Feed:
             return self._look(at), before
         except (OperationalError, InterfaceError) as error:
             if self._last != AWAY:
-                logger.warning("The live page's database is away: %s", " ".join(str(error).split()))
+                logger.warning("The live page's database is away: %s", sentence_of(error))
             return AWAY, []
         finally:
             with suppress(DatabaseError, InterfaceError):

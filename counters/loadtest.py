@@ -31,6 +31,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from yarl import URL
 
 from counters.hits import COUNTED_PREFIX
+from counters.sentences import sentence_of
 from counters.sql import load
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _go_on(plan: Plan, headers: Callable[[], dict[str, str]], begun: "Future[Loa
         perform(plan, send=_send_from_thread, headers=headers, begun=lambda run: begun.set_result(copy.copy(run)))
     except (LoadTestError, DatabaseError, InterfaceError) as error:
         if begun.done():
-            logger.error("The load test came to no good end: %s", " ".join(str(error).split()))
+            logger.error("The load test came to no good end: %s", sentence_of(error))
         else:
             begun.set_exception(error)
     finally:
@@ -213,7 +214,7 @@ class _Kept:
         try:
             LoadTestRun.objects.filter(id=self._run.id).update(ended=ended)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("The progress of the load test cannot be kept: %s", " ".join(str(error).split()))
+            logger.warning("The progress of the load test cannot be kept: %s", sentence_of(error))
             return kept
         finally:
             connection.close()

@@ -31,6 +31,7 @@ from counters.models import (
     Rollup,
     VisitorSalt,
 )
+from counters.sentences import sentence_of
 from counters.sql import load
 
 logger = logging.getLogger(__name__)
@@ -137,6 +138,23 @@ def _holding_the_lock() -> Iterator[None]:
             cursor.execute(_UNLOCK)
 
 
+def roll_up_changed(now: datetime) -> Iterator[str]:
+    """Roll up anew, at `now`, the days whose hits have changed; for who holds `kept_out`."""
+    yield from _roll_up(before=(now - GRACE).astimezone(UTC).date())
+    yield from _chain_paths()
+
+
+def forget_day(day: date) -> None:
+    """Delete all that is rolled up of a day; for who holds `kept_out`."""
+    with transaction.atomic():
+        DailyHits.objects.filter(day=day).delete()
+        _delete_rollups(day)
+        DailyPaths.objects.filter(day=day).delete()
+        LateDay.objects.filter(day=day).delete()
+        RolledDay.objects.filter(day=day).delete()
+        unchain(day)
+
+
 def partitions() -> dict[date, bool]:
     """The UTC days that have a partition, and whether they are closed."""
     with connection.cursor() as cursor:
@@ -175,11 +193,15 @@ def _roll(day: date) -> None:
         # of changes that it sees too.
         LateDay.objects.filter(day=day).delete()
         DailyHits.objects.filter(day=day).delete()
-        Rollup.objects.filter(dimension__in=("", *ROLLED_UP), grain__in=Rollup.Grain, **_within(day)).delete()
+        _delete_rollups(day)
         _add(day, part=0)
-        _unchain(day)
+        unchain(day)
         RolledDay.objects.update_or_create(day=day, defaults={"rolled": datetime.now(UTC), "chained": False})
     _execute(sql.SQL("VACUUM (ANALYZE) {}").format(name))
+
+
+def _delete_rollups(day: date) -> None:
+    Rollup.objects.filter(dimension__in=("", *ROLLED_UP), grain__in=Rollup.Grain, **_within(day)).delete()
 
 
 def _within(day: date) -> dict[str, datetime]:
@@ -218,9 +240,9 @@ def _joined(between: str, template: str) -> sql.Composable:
     return sql.SQL(between).join([sql.SQL(template).format(sql.Identifier(name), name) for name in ROLLED_UP])
 
 
-def _unchain(day: date) -> None:
+def unchain(day: date) -> None:
     """The paths of this day, and of those after it that may look back to it, are to be counted anew."""
-    RolledDay.objects.filter(day__gte=day).update(chained=False)
+    RolledDay.objects.filter(day__gte=day, chained=True).update(chained=False)
 
 
 def _chain_paths() -> Iterator[str]:
@@ -242,7 +264,7 @@ def _add_late_hits() -> Iterator[str]:
     for day in [day for day in partitions() if day < since]:
         if Hit.objects.filter(**_at(day)).exists():
             yield from _attempt(_add_late_hits_of, day, f"Added late hits of {day}.")
-        yield from _attempt(_drop_if_empty, day)
+        yield from _attempt(drop_if_empty, day)
 
 
 def _at(day: date) -> dict[str, datetime]:
@@ -259,10 +281,11 @@ def _add_late_hits_of(day: date) -> None:
         if day < kept_since(Retention.What.HOURS):
             _delete_hours(day)
         RolledDay.objects.update_or_create(day=day, defaults={"rolled": datetime.now(UTC)})
-        _unchain(day)
+        unchain(day)
 
 
-def _drop_if_empty(day: date) -> None:
+def drop_if_empty(day: date) -> None:
+    """Drop a day's partition if there is nothing in it. Raises DatabaseError when others are in the way."""
     with transaction.atomic():
         _lock_hits()
         if not Hit.objects.filter(**_at(day)).exists():
@@ -364,7 +387,7 @@ def _attempt(step: Callable[[date], None], day: date, done: str = "") -> Generat
     try:
         step(day)
     except DatabaseError as error:
-        reason = " ".join(str(error).split())
+        reason = sentence_of(error)
         if isinstance(error.__cause__, errors.QueryCanceled):  # somebody stops all of it
             raise
         if isinstance(error.__cause__, IN_THE_WAY):

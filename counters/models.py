@@ -137,7 +137,8 @@ class DimensionSetManager(models.Manager["DimensionSet"]):
     def know(self, id: int, dimensions: Dimensions, today: date) -> None:
         """Have a row for this combination, which is in use on `today` (UTC)."""
         self.get_or_create(id=id, defaults={"seen": today, **dimensions._asdict()})
-        self.filter(id=id, seen__lt=today).update(seen=today)
+        # The consumer may have been forgotten, on a day on which the combination had to stay (counters/forget.py).
+        self.filter(id=id, seen__lt=today).update(seen=today, consumer=dimensions.consumer)
 
 
 class DimensionSet(models.Model):

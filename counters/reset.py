@@ -19,12 +19,13 @@ COUNTERS_AT_ONCE = 10_000
 #: A reset of more counters is logged as a total.
 LOGGED_ONE_BY_ONE = 100
 
-_ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+# Each statement must see what was committed before it: the last one, what came after the first.
+ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('counters reset', 0))"
 _TABLES = load("reset_tables")
 _SEE = load("reset_see")
 _ANALYZE = "ANALYZE reset_seen"
-_LOCK_COUNTERS = load("reset_lock")
+LOCK_COUNTERS = load("reset_lock")
 _SUBTRACT = load("reset_subtract")
 _DROP = "DROP TABLE reset_seen"
 
@@ -50,20 +51,25 @@ def reset(ids: Sequence[UUID]) -> list[Gone]:
     Hits that are committed while this runs stay. New hits of these counters wait only for the last statement, and for
     the end of the caller's transaction if there is one. Ids without a counter are passed over. Raises ResetBusy.
     """
+    gone = take(ids)
+    transaction.on_commit(partial(_log, gone))
+    return gone
+
+
+def take(ids: Sequence[UUID]) -> list[Gone]:
+    """As `reset`, without a word in the log."""
     with transaction.atomic(), connection.cursor() as cursor:
-        # Each statement must see what was committed before it: the last one, what came after the first.
-        cursor.execute(_ISOLATION)
+        cursor.execute(ISOLATION)
         cursor.execute(_LOCK)  # two resets that saw the same hits would take them off twice
         if not cursor.fetchone()[0]:
             raise ResetBusy
         cursor.execute(_TABLES)
         cursor.execute(_SEE, {"ids": list(ids)})
         cursor.execute(_ANALYZE)
-        cursor.execute(_LOCK_COUNTERS)
+        cursor.execute(LOCK_COUNTERS)
         cursor.execute(_SUBTRACT)
         gone = [Gone(*row) for row in cursor.fetchall()]
         cursor.execute(_DROP)  # for the next reset of the caller's transaction
-        transaction.on_commit(partial(_log, gone))
     return gone
 
 

@@ -26,6 +26,7 @@ from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
 from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
 from hitcounter.housekeeping import Housekeeping
+from hitcounter.sampling import Sampling
 
 # WhiteNoise hands out its files, which are small, as iterators that are not asynchronous; our own are.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
@@ -66,12 +67,14 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     """Keep a recorder from start-up to shutdown; a service without its database starts all the same, answering 503."""
     await receive()
     recorder, housekeeping = make_recorder(), Housekeeping()
+    sampling = Sampling(recorder)
     await recorder.start()
     housekeeping.start()
+    sampling.start()
     scope["state"]["recorder"] = recorder
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    await asyncio.gather(recorder.close(), housekeeping.close())
+    await asyncio.gather(recorder.close(), housekeeping.close(), sampling.close())
     await send({"type": "lifespan.shutdown.complete"})
 
 

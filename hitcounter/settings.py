@@ -1,6 +1,7 @@
 """The project's settings, read from the environment; README.md documents every variable in one table."""
 
 import os
+import re
 from ipaddress import ip_address
 from typing import Any
 
@@ -12,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from counters import conf
 from hitcounter import VERSION, secrets
 from hitcounter.environment import BASE_DIR, DATA_DIR, env, secret
+from hitcounter.logs import FORMATTERS
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SHORTEST_SECRET_KEY = 32
@@ -40,7 +42,9 @@ def _database(url: str) -> dict[str, Any]:
     try:
         parts: dict[str, Any] = conninfo_to_dict(url)
     except ProgrammingError as error:
-        raise EnvError(f'Environment variable "DATABASE_URL" invalid: {str(error).strip()}.') from None
+        # libpq quotes what it stumbles over, which may be part of a password.
+        reason = re.sub(r'".*"', "…", str(error).strip(), flags=re.DOTALL)
+        raise EnvError(f'Environment variable "DATABASE_URL" invalid: {reason}.') from None
     named = {
         "NAME": parts.pop("dbname", ""),
         "USER": parts.pop("user", ""),
@@ -128,6 +132,8 @@ HITCOUNTER_TLS = env.bool("HITCOUNTER_TLS", not FOR_LOCAL_USE)
 _own_host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(BIND_HOST, BIND_HOST)  # noqa: S104 (compared, not bound)
 HITCOUNTER_OWN_URL = f"http://{_own_host}:{BIND_PORT}"
 HITCOUNTER_DATA_DIR = DATA_DIR
+HITCOUNTER_LOG_FORMAT = env.str("HITCOUNTER_LOG_FORMAT", "text", validate=validate.OneOf(list(FORMATTERS)))
+HITCOUNTER_VERSION = VERSION
 
 SECRET_KEY = _secret_key()
 #: Of the first user, who is made when there is none; on a loopback address one is made without it.
@@ -156,6 +162,7 @@ INSTALLED_APPS = [
     "csp",
 ]
 MIDDLEWARE = [
+    "counters.api.observed.observed",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -267,9 +274,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     # What was answered with an error is told by who answered it; here, only what failed with a traceback.
-    "filters": {"failed": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)}},
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {
+        "failed": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
+        "bounded": {"()": "hitcounter.logs.Bounded"},
+    },
+    "formatters": {name: {"()": formatter} for name, formatter in FORMATTERS.items()},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": HITCOUNTER_LOG_FORMAT, "filters": ["bounded"]}
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "counters": {"level": "INFO"},

@@ -23,7 +23,7 @@ from rest_framework.views import APIView
 from counters import pixel, stats
 from counters.admission import count_one
 from counters.api.errors import DatabaseErrors, detail
-from counters.api.views import query_of
+from counters.api.views import query_of, refusals_told
 from counters.clients import headers_of, origins
 from counters.hits import check_path
 from counters.middleware.orm import counts_itself
@@ -53,10 +53,11 @@ def count_view(request: HttpRequest) -> HttpResponseBase:
 def _answer_to_view(request: HttpRequest) -> HttpResponse:
     if request.method not in pixel.METHODS:
         return detail(405, pixel.NOT_ALLOWED.format(request.method), {"Allow": ", ".join(pixel.METHODS)})
-    view = pixel.page_view(query_of(request))
-    if request.method != "HEAD":
-        origin = origins().of(pixel.COUNTED_AS, view.headers(headers_of(request)), request.META.get("REMOTE_ADDR"))
-        count_one(view.path, origin)
+    with refusals_told():
+        view = pixel.page_view(query_of(request))
+        if request.method != "HEAD":
+            origin = origins().of(pixel.COUNTED_AS, view.headers(headers_of(request)), request.META.get("REMOTE_ADDR"))
+            count_one(view.path, origin)
     if request.method != "POST":
         return HttpResponse(pixel.GIF, content_type="image/gif")
     nothing = HttpResponse(status=204)

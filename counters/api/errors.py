@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from counters.batches import KeyReused
 from counters.bulk import InDoubt, InTheWay
 from counters.hits import HitRefused
+from counters.sentences import sentence_of
 from counters.stats import NotKept
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def refused(refusal: HitRefused) -> JsonResponse:
 
 def unavailable(error: BaseException) -> JsonResponse:
     """503 for a database that cannot be reached, is starting, or has no connection to spare."""
-    logger.error("The database cannot be used: %s", " ".join(str(error).split()))
+    logger.error("The database cannot be used: %s", sentence_of(error))
     reason = _REASONS.get(type(error), "The database cannot be reached; try again.")
     return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 

@@ -166,6 +166,7 @@ def add_plain_views(result: dict[str, Any], **context: Any) -> dict[str, Any]:
         pixel.ADDRESS: {"get": _PIXEL, "post": _BEACON},
         "/count.js": {"get": _SCRIPT},
         "/badge/{path}.svg": {"get": _BADGE | {"security": result["paths"]["/stats/"]["get"]["security"]}},
+        "/metrics": {"get": _METRICS | {"security": result["paths"]["/stats/"]["get"]["security"]}},
         "/healthz/live": {"get": _health("live", "Whether this process answers.")},
         "/healthz/ready": {"get": _health("ready", "Whether a hit that comes now would be counted.", 503)},
     }
@@ -277,6 +278,15 @@ _BADGE = _plain(
     414,
     503,
 ) | {"parameters": [_rest_of_address(MAX_PATH_BYTES - 1, "api/hello/world/")]}
+
+_METRICS = _plain(
+    "metrics",
+    "What the service measures of itself, as Prometheus reads it.",
+    _answer("text/plain", _TEXT),
+    400,
+    401,
+    403,
+)
 
 
 @cache

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from counters import pixel
-from counters.api import batches, embeds, schema, statistics, views
+from counters.api import batches, embeds, inside, schema, statistics, views
 from counters.hits import COUNTED_PREFIX
 
 urlpatterns = [
@@ -21,6 +21,7 @@ urlpatterns = [
     path("test/<str:requests>/", views.LoadTest.as_view(), name="load-test"),
     path("healthz/live", views.live, name="live"),
     path("healthz/ready", views.ready, name="ready"),
+    path("metrics", inside.Metrics.as_view(), name="metrics"),
     path("schema/", schema.Schema.as_view(), name="schema"),
     path("docs/", schema.Docs.as_view(), name="docs"),
 ]

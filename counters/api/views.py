@@ -1,5 +1,8 @@
 """Counting, the load test and the service's health: check what is asked, call, answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
@@ -11,15 +14,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from counters import loadtest
+from counters import loadtest, metrics
 from counters.admission import count_one
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
 from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.schema import LOAD_TEST
 from counters.clients import headers_of, origins
-from counters.hits import COUNTED_METHODS, check_path
+from counters.health import Migrations
+from counters.hits import COUNTED_METHODS, HitRefused, check_path
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
+
+migrations = Migrations()
 
 
 @counts_itself
@@ -29,12 +35,23 @@ def count_hit(request: HttpRequest) -> HttpResponse:
     """Count one hit through the ORM: what counters/ingest does many times as fast, and must do with the same result."""
     if request.method not in COUNTED_METHODS:
         return detail(405, f"{request.method} is not counted, GET is.", {"Allow": ", ".join(COUNTED_METHODS)})
-    path = check_path(requested_path(request))
-    if request.method == "HEAD":
-        return JsonResponse({})
-    origin = origins().of(request.method, headers_of(request), request.META.get("REMOTE_ADDR"))
-    counted, place = count_one(path, origin)
+    with refusals_told():
+        path = check_path(requested_path(request))
+        if request.method == "HEAD":
+            return JsonResponse({})
+        origin = origins().of(request.method, headers_of(request), request.META.get("REMOTE_ADDR"))
+        counted, place = count_one(path, origin)
     return JsonResponse({"path": counted, "count": place})
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Tell metrics of a hit that cannot be counted, as the fast lane does."""
+    try:
+        yield
+    except HitRefused as refusal:
+        metrics.refused(type(refusal)).inc()
+        raise
 
 
 def query_of(request: HttpRequest) -> bytes:
@@ -75,10 +92,17 @@ def live(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 def ready(request: HttpRequest) -> HttpResponse:
-    """Whether a hit that comes now would be counted: the database answers and the recorder accepts."""
+    """Whether a hit that comes now would be counted: recorder accepts, database answers and is up to date."""
     recorder = getattr(request, "scope", {}).get("state", {}).get("recorder")
     if recorder and not recorder.accepting:
-        return detail(503, "The recorder does not accept hits.", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return _not_ready("The recorder does not accept hits.")
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+    missing = migrations.missing()
+    if missing:
+        return _not_ready(f"Migrations are not applied, {missing[0]} first; `manage.py migrate` applies them.")
     return JsonResponse({"status": "ready"})
+
+
+def _not_ready(reason: str) -> HttpResponse:
+    return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -4,10 +4,19 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from counters import pixel
+from counters import metrics, pixel
 from counters.dimensions import Origin
-from counters.hits import COUNTED_METHODS, COUNTED_PREFIX, HitRefused, check_path
+from counters.hits import (
+    COUNTED_METHODS,
+    COUNTED_PREFIX,
+    DatabaseRefused,
+    HitRefused,
+    PathInvalid,
+    PathTooLong,
+    check_path,
+)
 from counters.ingest.recorder import NotRecorded, Recorder
+from counters.origins import ConsumerInvalid
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -28,6 +37,10 @@ _PIXEL_JSON: Headers = [(b"content-type", b"application/json"), *_PIXEL_HEADERS]
 _GIF: Headers = [(b"content-type", b"image/gif"), *_PIXEL_HEADERS]
 _PIXEL_ALLOW = (b"allow", ", ".join(pixel.METHODS).encode())
 _PIXEL = pixel.ADDRESS.encode()
+
+_REFUSALS = (PathTooLong, PathInvalid, ConsumerInvalid, pixel.ParametersInvalid, DatabaseRefused)
+for _reason in (*_REFUSALS, *NotRecorded.__subclasses__()):
+    metrics.refused(_reason)  # is 0 from now on, rather than unknown
 
 
 def is_counted(scope: Scope) -> bool:
@@ -55,8 +68,10 @@ async def count_hit(recorder: Recorder, origin_of: OriginOf, scope: Scope, send:
         origin = origin_of(method, scope["headers"], client[0] if client else None)
         counted, place = await recorder.record(path, origin)
     except HitRefused as refusal:
+        metrics.refused(type(refusal)).inc()
         await _refuse(send, refusal.status, refusal.problem, _JSON)
     except NotRecorded as reason:
+        metrics.refused(type(reason)).inc()
         await _refuse(send, 503, {"detail": str(reason)}, [*_JSON, _RETRY])
     else:
         await _answer(send, 200, f'{{"path": {_quoted(counted)}, "count": {place}}}'.encode(), _JSON)
@@ -75,8 +90,10 @@ async def count_view(recorder: Recorder, origin_of: OriginOf, scope: Scope, send
             origin = origin_of(pixel.COUNTED_AS, view.headers(scope["headers"]), client[0] if client else None)
             await recorder.record(view.path, origin)
     except HitRefused as refusal:
+        metrics.refused(type(refusal)).inc()
         await _refuse(send, refusal.status, refusal.problem, _PIXEL_JSON)
     except NotRecorded as reason:
+        metrics.refused(type(reason)).inc()
         await _refuse(send, 503, {"detail": str(reason)}, [*_PIXEL_JSON, _RETRY])
     else:
         if method == "POST":

@@ -8,8 +8,10 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import count
+from time import perf_counter
 from typing import Protocol
 
+from counters import metrics
 from counters.dimensions import Origin
 from counters.hits import DatabaseRefused
 from counters.newpaths import NewPaths
@@ -65,17 +67,25 @@ class InDoubt(NotRecorded):
 class BatchError(Exception):
     """A batch was not written, or nobody knows; the subclass says which."""
 
+    kind = ""  # as metrics have it
+
 
 class BatchRefused(BatchError):
     """Rolled back: the database refuses a value in it, and will again."""
+
+    kind = "refused"
 
 
 class BatchFailed(BatchError):
     """Rolled back: the database could not do it, and may be able to later."""
 
+    kind = "failed"
+
 
 class BatchConflict(BatchError):
     """Rolled back: another transaction was in the way (deadlock, serialization); send it again at once."""
+
+    kind = "conflict"
 
 
 class BatchInDoubt(BatchError):
@@ -84,6 +94,8 @@ class BatchInDoubt(BatchError):
 
 class ConnectionLost(BatchError):
     """The connection went away: whether the batch was committed is not known."""
+
+    kind = "lost"
 
 
 class Writer(Protocol):
@@ -134,6 +146,11 @@ class Recorder:
     def accepting(self) -> bool:
         """Whether a hit that comes now is taken in."""
         return self._refusal is None and self._waiting_hits < self._capacity
+
+    @property
+    def waiting(self) -> int:
+        """How many hits wait for the next transaction."""
+        return self._waiting_hits
 
     async def start(self) -> None:
         """Connect, and begin to write in a task of its own; without a database, refuse hits until there is one."""
@@ -229,6 +246,7 @@ class Recorder:
             logger.warning("Which paths are new could not be looked up: %s", error)
             return batch
         others = self._new_paths.others(path for path in doubtful if path not in known)
+        metrics.HITS_OTHER.inc(sum(len(batch[path]) for path in others))
         admitted: Batch = {}
         for path, waiting in batch.items():
             admitted.setdefault(others.get(path, path), []).extend(waiting)
@@ -251,7 +269,7 @@ class Recorder:
         in_doubt = False
         while True:
             try:
-                return await self._writer.write(number, hits)
+                return await self._measured(number, hits)
             except ConnectionLost as error:
                 logger.warning("The connection to the database was lost: %s", error)
                 in_doubt = True
@@ -264,12 +282,23 @@ class Recorder:
                     raise BatchInDoubt(str(error)) from error
                 raise
 
+    async def _measured(self, number: int, hits: Mapping[str, Sequence[Origin]]) -> dict[str, int]:
+        begun = perf_counter()
+        try:
+            totals = await self._writer.write(number, hits)
+        except BatchError as error:
+            metrics.DATABASE_ERRORS.labels(error.kind).inc()
+            raise
+        metrics.committed(sum(map(len, hits.values())), perf_counter() - begun)
+        return totals
+
     async def _connect(self, in_doubt: Batch | None = None) -> None:
         """Connect, however long it takes; when it does not work at once, nobody is kept waiting for it."""
         for attempt in count():
             try:
                 await self._writer.connect()
             except ConnectionLost as error:
+                metrics.DATABASE_ERRORS.labels("unreachable").inc()
                 if attempt == 0:
                     logger.error("The database cannot be reached: %s", error)
                 self._refuse(DatabaseGone, in_doubt or {})
@@ -278,6 +307,8 @@ class Recorder:
                     return
                 await asyncio.sleep(RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)])
             else:
+                if attempt or in_doubt is not None:
+                    metrics.DATABASE_RECONNECTS.inc()
                 if attempt:
                     logger.info("The database is back.")
                 if not self._closing and in_doubt is None:  # else when the batch is settled

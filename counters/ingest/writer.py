@@ -17,6 +17,7 @@ from counters.dimensions import SALT_BYTES, Dimensions, Origin, visitor
 from counters.hits import counter_ids, hour_of, now
 from counters.ingest.recorder import BatchConflict, BatchError, BatchFailed, BatchRefused, ConnectionLost
 from counters.ingest.session import Session
+from counters.sentences import sentence_of
 from counters.sql import load
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class PostgresWriter:
             await self._session.prepare(b"record_batch", RECORD_BATCH)
             await _forget(self._session, PRUNE_LEDGER, [_text(self._clock() - LEDGER_KEPT)])
         except psycopg.Error as error:
-            raise ConnectionLost(_sentence(error)) from error
+            raise ConnectionLost(sentence_of(error)) from error
 
     async def write(self, number: int, hits: Mapping[str, Sequence[Origin]]) -> dict[str, int]:
         """Commit a batch and return each path's new total; see recorder.Writer."""
@@ -178,7 +179,7 @@ async def _forget(session: Session, statement: bytes, parameters: Sequence[bytes
     try:
         await session.execute(statement, parameters)
     except psycopg.Error as error:
-        logger.warning("The ledger was not pruned: %s", _sentence(error))
+        logger.warning("The ledger was not pruned: %s", sentence_of(error))
 
 
 def _as_json(new: Mapping[int, Dimensions]) -> bytes:
@@ -197,19 +198,15 @@ def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:
     """
     code = error.sqlstate or ""
     if lost or not code or code.startswith(("08", "57P")) or code in UNFIT_SESSION:
-        return ConnectionLost(_sentence(error))
+        return ConnectionLost(sentence_of(error))
     if code.startswith("40") or code == "55P03":
-        return BatchConflict(_sentence(error))
+        return BatchConflict(sentence_of(error))
     if code == "23514" and not error.diag.constraint_name:
-        return ConnectionLost(_sentence(error))
+        return ConnectionLost(sentence_of(error))
     if code.startswith(("22", "23", "54")):
-        return BatchRefused(_sentence(error))
-    return BatchFailed(_sentence(error))
+        return BatchRefused(sentence_of(error))
+    return BatchFailed(sentence_of(error))
 
 
 def _text(at: datetime) -> bytes:
     return at.isoformat().encode()
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -9,4 +9,4 @@ FROM json_to_recordset(%(sets)s::json) AS row (
     browser text, os text, device text, bot boolean, route text
 )
 ORDER BY id
-ON CONFLICT (id) DO UPDATE SET seen = excluded.seen WHERE d.seen < excluded.seen
+ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, consumer = excluded.consumer WHERE d.seen < excluded.seen

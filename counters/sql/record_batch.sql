@@ -39,7 +39,7 @@ WITH incoming AS MATERIALIZED (
         browser text, os text, device text, bot boolean, route text
     )
     ORDER BY id
-    ON CONFLICT (id) DO UPDATE SET seen = excluded.seen WHERE d.seen < excluded.seen
+    ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, consumer = excluded.consumer WHERE d.seen < excluded.seen
 )
 INSERT INTO counters_batchledger (writer, batch, at, totals)
 SELECT $11::uuid, $12::bigint, $9::timestamptz, string_agg(hits::text, ' ' ORDER BY id) FROM counted

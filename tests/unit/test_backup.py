@@ -1,0 +1,83 @@
+"""Which of PostgreSQL's programs back up and restore, and how what they complain of is told."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from hitcounter import backup
+from hitcounter.backup import BackupError, written_aside
+from hitcounter.postgres import MAJOR_VERSION, binaries
+
+
+def installed(directory: Path, version: str) -> Path:
+    """A directory with programs of another version."""
+    for name in ("pg_dump", "pg_restore", "psql"):
+        (directory / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")
+        (directory / name).chmod(0o755)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("version", "chosen"), [("16.4 (Debian 16.4-1)", "path"), ("15.1", "at hand"), ("19beta1", "path")]
+)
+def test_a_backup_is_made_by_what_is_in_the_path_if_it_is_as_new_as_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, chosen: str
+):
+    monkeypatch.setenv("PATH", str(installed(tmp_path, version)))
+    assert backup._dumper(16) == (tmp_path if chosen == "path" else binaries())
+
+
+@pytest.mark.parametrize(("version", "chosen"), [("17.4", "at hand"), ("19.1", "path")])
+def test_a_restore_is_done_by_the_newest_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, chosen: str
+):
+    monkeypatch.setenv("PATH", str(installed(tmp_path, version)))
+    assert backup._restorer(16) == (tmp_path if chosen == "path" else binaries())
+
+
+def test_where_nothing_is_new_enough_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    newer = MAJOR_VERSION + 1
+    monkeypatch.setenv("PATH", str(installed(tmp_path, "15.1")))
+    for choose in (backup._dumper, backup._restorer):
+        with pytest.raises(BackupError, match=f"a PostgreSQL {newer}, .*postgresql-client-{newer} on Debian"):
+            choose(newer)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            b"pg_dump: error: connection to server failed: FATAL:  no room\n",
+            "connection to server failed: FATAL:  no room.",
+        ),
+        (b"psql:<stdin>:12: ERROR:  It is a backup of something else.\nmore\n", "It is a backup of something else."),
+        (b"killed\n", "killed."),
+        (b"", "it ended without a word."),
+    ],
+)
+def test_the_first_error_is_told(said: bytes, told: str):
+    assert backup._complaint(io.BytesIO(said)) == told
+
+
+def test_what_old_servers_do_not_know_is_left_out_for_them_alone():
+    script = b"SET lock_timeout = 0;\nSET transaction_timeout = 0;\n" + b"SELECT 1;\n" * 99
+    for old, expected in ((True, script.replace(b"SET transaction_timeout = 0;\n", b"")), (False, script)):
+        copy = io.BytesIO()
+        backup._copy_script(io.BytesIO(script), copy, old_server=old)
+        assert copy.getvalue() == expected
+
+
+def test_a_file_that_fails_half_way_leaves_nothing(tmp_path: Path):
+    with pytest.raises(io.UnsupportedOperation), written_aside(tmp_path / "file", force=False) as target:
+        target.read()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path):
+    again = written_aside(tmp_path / "file", force=False)
+    with written_aside(tmp_path / "file", force=False) as first:
+        with pytest.raises(BackupError, match="Another backup is being written"):
+            again.__enter__()
+        first.write(b"first")
+    assert (tmp_path / "file").read_bytes() == b"first"
