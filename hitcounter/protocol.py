@@ -17,39 +17,40 @@ POLL_SECONDS = 0.05
 
 
 class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
-    """Closes a connection that does not send a request, and one whose worker ends with an answer that says so.
-
-    gunicorn's own would wait for a first request for ever, and breaks a connection that it has just promised to keep.
-    """
+    """Closes a connection that does not send a request; gunicorn's own would wait for one for ever."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         # As gunicorn's own timer between two requests, which it takes away as soon as there is a request.
-        self._close_after(FIRST_HEADERS_SECONDS)
-
-    def _close_after(self, seconds: float) -> None:
-        self._keepalive_handle = self.worker.loop.call_later(seconds, self._keepalive_timeout)
-
-    def _arm_keepalive_timer(self) -> None:
-        if not self.worker.leaving:
-            super()._arm_keepalive_timer()
-            return
-        self._cancel_keepalive_timer()
-        self._close_after(LAST_REST_SECONDS)
-
-    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
-        return bool(self.worker.leaving or super()._will_close(request, response_requires_close))
+        _close_after(self, FIRST_HEADERS_SECONDS)
 
 
 async def take_leave(worker: Any) -> None:
     """Take no more connections, and return when those that there are have ended, or only long answers are left.
 
-    Each is told with its next answer that it is the last; one that rests is closed by gunicorn's `keepalive` timer.
+    Each is told with its next answer that it is the last; one that rests is closed by its timer. gunicorn's own way would
+    be to break connections that it has just promised to keep.
     """
     worker.leaving = True
+    # Only now, so that until then nothing more is asked with each request.
+    PatientProtocol._will_close = _will_close
+    PatientProtocol._arm_keepalive_timer = _arm_last_timer
     for server in worker.servers:
         server.close()
     loop = asyncio.get_running_loop()
     end = loop.time() + worker.cfg.keepalive + 1
     while worker.nr_conns and loop.time() < end:
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _will_close(connection: ASGIProtocol, request: Any, response_requires_close: bool) -> bool:
+    return True
+
+
+def _arm_last_timer(connection: ASGIProtocol) -> None:
+    connection._cancel_keepalive_timer()
+    _close_after(connection, LAST_REST_SECONDS)
+
+
+def _close_after(connection: ASGIProtocol, seconds: float) -> None:
+    connection._keepalive_handle = connection.worker.loop.call_later(seconds, connection._keepalive_timeout)

@@ -31,6 +31,7 @@ DJANGOS = {
     "/badge/a.svg": 200,
     "/healthz/live": 200,
     "/healthz/ready": 200,
+    "/metrics": 200,
     "/admin/login/": 200,
     "/admin/": 302,
     "/paths": 301,
@@ -38,6 +39,8 @@ DJANGOS = {
     "/static/counters/dashboard.css": 200,
     "/hits/": 405,
 }
+#: By who looks after the service, past the proxy.
+ASKED_DIRECTLY = ("/healthz/live", "/healthz/ready", "/metrics")
 #: Counted without Django: JSON and GIF by their own names, which browsers do not look into for anything else. Each
 #: header more would be sent with each hit.
 COUNTED = {"/api/headers/": 200, "/api/".ljust(3000, "x"): 414, "/pixel.gif?path=/headers": 200, "/pixel.gif": 400}
@@ -74,13 +77,13 @@ def test_on_loopback_answers_are_as_harmless_and_bind_no_browser_to_https(servic
     assert "Strict-Transport-Security" not in answer.headers
 
 
-@pytest.mark.parametrize("path", [path for path in DJANGOS if not path.startswith("/healthz/")])
+@pytest.mark.parametrize("path", [path for path in DJANGOS if path not in ASKED_DIRECTLY])
 def test_what_comes_over_http_is_sent_to_https(behind_tls: Service, path: str):
     answer = behind_tls.get(path, allow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (301, behind_tls.url.replace("http:", "https:") + path)
 
 
-@pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready"])
+@pytest.mark.parametrize("path", ASKED_DIRECTLY)
 def test_who_looks_after_the_service_asks_over_http(behind_tls: Service, path: str):
     assert behind_tls.get(path, allow_redirects=False).status_code == 200
 

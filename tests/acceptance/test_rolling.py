@@ -143,9 +143,7 @@ def test_settings_that_make_no_sense_leave_the_workers_as_they_are(tmp_path: Pat
 
 def test_a_terminal_that_is_closed_stops_the_service(tmp_path: Path):
     ours, theirs = pty.openpty()
-    service = Rolling(tmp_path)
-    service.command = [*ON_TERMINAL, os.ttyname(theirs), sys.executable, str(PROJECT / "manage.py"), "serve"]
-    with service:
+    with on_terminal(Rolling(tmp_path), theirs) as service:
         assert ask(service, "/api/terminal/").status == 200
         os.close(theirs)
         os.close(ours)
@@ -154,11 +152,19 @@ def test_a_terminal_that_is_closed_stops_the_service(tmp_path: Path):
 
 
 def test_who_starts_it_with_nohup_means_it_to_go_on(tmp_path: Path):
-    service = Rolling(tmp_path)
-    service.command = [*APART, shutil.which("nohup") or "nohup", sys.executable, str(PROJECT / "manage.py"), "serve"]
-    with service:
+    ours, theirs = pty.openpty()
+    with on_terminal(Rolling(tmp_path), theirs, shutil.which("nohup") or "nohup") as service:
         service.roll()
+        os.close(theirs)
+        os.close(ours)
+        time.sleep(1)
         assert ask(service, "/api/nohup/").status == 200
+
+
+def on_terminal(service: Service, terminal: int, *before: str) -> Service:
+    """A service that is yet to be started, on this terminal."""
+    service.command = [*ON_TERMINAL, os.ttyname(terminal), *before, sys.executable, str(PROJECT / "manage.py"), "serve"]
+    return service
 
 
 def test_the_master_has_no_settings_that_workers_would_inherit():
