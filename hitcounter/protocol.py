@@ -28,8 +28,8 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
 async def take_leave(worker: Any) -> None:
     """Take no more connections, and return when those that there are have ended, or only long answers are left.
 
-    Each is told with its next answer that it is the last; one that rests is closed by its timer. gunicorn's own way would
-    be to break connections that it has just promised to keep.
+    Each is told with its next answer that it is the last; one that rests is closed by its timer. gunicorn's own way
+    would be to break connections that it has just promised to keep.
     """
     worker.leaving = True
     # Only now, so that until then nothing more is asked with each request.
