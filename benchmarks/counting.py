@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=PROJECT, prefix=".benchmark-") as scratch:
         unused = "postgresql://unused"
-        service = Service(Path(scratch), HITCOUNTER_TRUSTED_PROXIES="127.0.0.1")
+        service = Service(Path(scratch), HITCOUNTER_TRUSTED_PROXIES="127.0.0.1", HITCOUNTER_OPEN="on")
         with service, Empty(Path(scratch), DATABASE_URL=unused) as empty:
             for connections in options.connections:
                 compare(service, empty, connections, options.rounds, options.seconds, options.requests)

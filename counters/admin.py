@@ -1,4 +1,7 @@
-"""The admin: counters to browse, search and reset, imported logs, load tests, verifications. No figure is edited."""
+"""The admin: counters to browse, search and reset, imported logs, load tests, verifications, API keys, share links.
+
+No figure is edited.
+"""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -6,6 +9,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -13,15 +17,28 @@ from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, QuerySet, Sum, Value
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from rest_framework_api_key.admin import APIKeyModelAdmin
+from rest_framework_api_key.models import APIKey
 
+from counters import sharing
 from counters.bounds import LONGEST_READ_SECONDS, TookTooLong, bounded_read
 from counters.hits import now
 from counters.loadtest import PERCENTILES
-from counters.models import Counter, ImportedLog, LoadTestRun, Verification, path_begins_with
+from counters.models import (
+    ApiKey,
+    Counter,
+    ImportedLog,
+    LoadTestRun,
+    Scope,
+    ShareLink,
+    Verification,
+    path_begins_with,
+)
 from counters.reset import Gone, ResetBusy, reset
 
 if TYPE_CHECKING:
@@ -29,8 +46,11 @@ if TYPE_CHECKING:
     ImportedLogModelAdmin = admin.ModelAdmin[ImportedLog]
     LoadTestModelAdmin = admin.ModelAdmin[LoadTestRun]
     VerificationModelAdmin = admin.ModelAdmin[Verification]
+    ShareLinkModelAdmin = admin.ModelAdmin[ShareLink]
+    KeyModelForm = forms.ModelForm[ApiKey]
 else:
     CounterModelAdmin = ImportedLogModelAdmin = LoadTestModelAdmin = VerificationModelAdmin = admin.ModelAdmin
+    ShareLinkModelAdmin, KeyModelForm = admin.ModelAdmin, forms.ModelForm
 
 #: A page is found by passing over those before it: the hundredth takes 50 ms of a million counters.
 MOST_PAGES = 100
@@ -42,6 +62,7 @@ MOST_RESET_AT_ONCE = 500
 admin.site.site_header = admin.site.site_title = "Hit Counter"
 admin.site.index_title = "Counts, imports and load tests"
 admin.site.site_url = "/"
+admin.site.unregister(APIKey)  # the package's own, which has no scopes
 
 
 class Totals(NamedTuple):
@@ -372,6 +393,102 @@ class LoadTestRunAdmin(ReadOnly, LoadTestModelAdmin):
     def paths(self, run: LoadTestRun) -> str:
         rows = _report(run).get("paths") or []
         return _table(("path", "hits"), [(row.get("path"), row.get("count")) for row in rows])
+
+
+class KeyForm(KeyModelForm):
+    """A key's name, scopes and end; the model's list of scopes as boxes to tick."""
+
+    scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", "scopes", "expiry_date")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(APIKeyModelAdmin):
+    """Keys are made, changed and revoked; the package's admin shows a new one in a message, and never again."""
+
+    form = KeyForm
+    fields = ("name", "scopes", "expiry_date", "prefix", "created", "last_use", "status")
+    list_display = ("prefix", "name", "for_what", "expiry_date", "last_use", "status")
+    list_filter = ("revoked",)
+    actions = ("revoke",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("prefix", "created", "last_use", "status")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Revoked, it is still known what it was; and its requests are told so."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not (obj and obj.revoked)
+
+    @admin.display(description="scopes")
+    def for_what(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes)
+
+    @admin.display(description="status")
+    def status(self, key: ApiKey) -> str:
+        if key.revoked:
+            return "revoked"
+        return "expired" if key.has_expired else "in force"
+
+    @admin.action(description="Revoke selected API keys, for good", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        _revoke(self, request, queryset, "API key")
+
+
+@admin.register(ShareLink)
+class ShareLinkAdmin(ShareLinkModelAdmin):
+    """Links are made and revoked; what they show does not change, since others have them."""
+
+    list_display = ("name", "prefix", "link", "expires", "status")
+    list_filter = ("revoked",)
+    fields = ("name", "prefix", "expires", "link", "created", "status")
+    actions = ("revoke",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        lines = {name: forms.TextInput(attrs={"class": "vTextField"}) for name in ("name", "prefix")}
+        return super().get_form(request, obj, change=change, **{"widgets": lines, **kwargs})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("link", "created", "status", *(("prefix",) if obj else ()))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ShareLink]:
+        """With the address at which this very service was asked, which begins that of the link."""
+        queryset: QuerySet[ShareLink] = super().get_queryset(request)
+        return queryset.annotate(here=Value(f"{request.scheme}://{request.get_host()}"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not (obj and obj.revoked)
+
+    @admin.display(description="link")
+    def link(self, link: ShareLink) -> str:
+        if not hasattr(link, "here"):  # it is being made
+            return MISSING
+        return format_html('<a href="{0}">{0}</a>', link.here + reverse("share", args=[sharing.token(link)]))
+
+    @admin.display(description="status")
+    def status(self, link: ShareLink) -> str:
+        if link.revoked:
+            return "revoked"
+        return "in force" if link.in_force else "expired"
+
+    @admin.action(description="Revoke selected share links, for good", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ShareLink]) -> None:
+        _revoke(self, request, queryset, "share link")
+
+
+def _revoke(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any], noun: str) -> None:
+    """Revoke those that are not yet, and leave an entry in the log for each."""
+    with transaction.atomic():
+        chosen = list(queryset.filter(revoked=False).select_for_update())
+        queryset.filter(pk__in=[one.pk for one in chosen]).update(revoked=True)
+        for one in chosen:
+            model_admin.log_change(request, one, "Revoked.")
+    model_admin.message_user(request, f"Revoked {_number(len(chosen), noun)}.", messages.SUCCESS)
 
 
 def _report(run: LoadTestRun) -> dict[str, Any]:

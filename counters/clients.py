@@ -7,6 +7,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
 from counters import conf
+from counters.addresses import Address
 from counters.origins import Origins
 
 
@@ -20,6 +21,11 @@ def origins() -> Origins:
         trusted_proxies=_setting(conf.TRUSTED_PROXIES),
         geoip_database=_setting(conf.GEOIP_DATABASE),
     )
+
+
+def address_of(request: HttpRequest) -> Address | None:
+    """The client's address, whatever it claims itself; None when there is none, as at a socket of the file system."""
+    return origins().address(headers_of(request), request.META.get("REMOTE_ADDR"))
 
 
 def headers_of(request: HttpRequest) -> list[tuple[bytes, bytes]]:

@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.apps import apps
+from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 from psycopg import errors, sql
@@ -352,10 +354,13 @@ def _keep(what: Retention.What, since: date) -> None:
 
 
 def _prune(now: datetime) -> None:
-    """Delete what nobody will ask about: combinations that no hit row has, old batches and answers."""
+    """Delete what nobody will ask about: combinations that no hit row has, old batches and answers, wrong logins."""
     DimensionSet.objects.filter(seen__lt=min([kept_since(Retention.What.HITS), *partitions()])).delete()
     BatchLedger.objects.filter(at__lt=now - LEDGER_KEPT).delete()
     IdempotencyKey.objects.filter(at__lt=now - KEYS_KEPT).delete()
+    if apps.is_installed("axes"):  # another project may have this app without it
+        attempts = apps.get_model("axes", "AccessAttempt")._default_manager
+        attempts.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME).delete()
 
 
 def _verify_daily(now: datetime) -> Iterator[str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from secrets import token_bytes
+from typing import ClassVar
 from uuid import UUID, uuid4
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
+from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
 from django.db.models import Expression, F, Func, Q
 from django.db.models.functions import Cast, Floor, Greatest, Least
+from rest_framework_api_key.models import AbstractAPIKey, APIKeyManager
 
 from counters import days, hits
 from counters.dimensions import PLAIN, SALT_BYTES, Dimensions, Origin, visitor
@@ -450,3 +454,74 @@ class Verification(models.Model):
     def balance(self) -> bool:
         """Whether nothing differed."""
         return not (self.differing or self.rollups_differing)
+
+
+class Scope(models.TextChoices):
+    """What an API key may be for; `docs/access.md` has the table of who may what."""
+
+    STATS = "stats", "read statistics, badges, the API's description, metrics and what happens now"
+    INGEST = "ingest", "send hits in"
+    LOADTEST = "loadtest", "run load tests"
+    ADMIN = "admin", "all of these"
+
+
+class ApiKeyManager(APIKeyManager):
+    """Makes keys of 8 characters that name them and 32 random ones, 190 bits, which are kept as SHA-512."""
+
+
+class ApiKey(AbstractAPIKey):
+    """A key by which a program is known, with what it may do. Itself it is shown once and never kept."""
+
+    scopes = ArrayField(models.TextField(choices=Scope.choices))
+    last_use = models.DateTimeField(null=True, editable=False, help_text="to the minute")
+
+    objects: ClassVar[ApiKeyManager] = ApiKeyManager()
+
+    class Meta(AbstractAPIKey.Meta):
+        verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(scopes__len__gt=0) & Q(scopes__contained_by=Scope.values), name="apikey_scopes"
+            )
+        ]
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether what `scope` names may be asked for with this key."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+def _check_prefix(prefix: str) -> None:
+    try:
+        hits.check_path(prefix)
+    except hits.HitRefused as refusal:
+        raise ValidationError(f"No path begins so: {refusal}") from refusal
+
+
+class ShareLink(models.Model):
+    """A link by which anybody may look at the figures of the paths with a prefix, until it is revoked."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    name = models.TextField(help_text="whom it is for")
+    prefix = models.TextField(
+        db_collation="C",
+        validators=[_check_prefix],
+        help_text="Only paths that begin so are shown; /shop shows /shopping too, /shop/ does not.",
+    )
+    created = models.DateTimeField(auto_now_add=True)
+    expires = models.DateTimeField(null=True, blank=True, help_text="from when on it shows nothing any more; UTC")
+    revoked = models.BooleanField(default=False, help_text="It shows nothing any more, at once.")
+
+    class Meta:
+        ordering = ["-created"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return not self.revoked and (self.expires is None or self.expires > hits.now())
+
+    def shows(self, path: str) -> bool:
+        """Whether a path, or what begins with it, is among those that this link is for."""
+        return path.startswith(self.prefix)

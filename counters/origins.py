@@ -6,7 +6,7 @@ but in `Origin.identity`, and none is logged.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -123,9 +123,7 @@ class Origins:
         """The origin of a request from somebody new, which mostly is of a kind that has been seen."""
         described, peer, claimed = key
         kind = self._kinds.get(described) or self._describe(described)
-        address = addresses.client_address(
-            peer, self._nodes([value.decode("latin-1") for value in claimed]), self._proxies
-        )
+        address = self._address(peer, claimed)
         dimensions = kind.dimensions
         if not dimensions.country and self._database is not None:
             dimensions = dimensions._replace(country=countries.country_at(address, self._database))
@@ -133,6 +131,14 @@ class Origins:
         if sum(map(len, claimed)) + sum(len(value) for _, value in described[1]) <= LONGEST_REMEMBERED:
             _remember(self._remembered, key, origin)
         return origin
+
+    def address(self, headers: Collection[tuple[bytes, bytes]], peer: str | None) -> Address | None:
+        """The address of a request's client, whom proxies speak for as far as they are trusted."""
+        return self._address(peer, [value for name, value in headers if name == self._forwarded])
+
+    def _address(self, peer: str | None, claimed: Sequence[bytes]) -> Address | None:
+        nodes = self._nodes([value.decode("latin-1") for value in claimed])
+        return addresses.client_address(peer, nodes, self._proxies)
 
     def _describe(self, described: _Description) -> Kind:
         method, headers = described

@@ -66,13 +66,13 @@ class Bounded(logging.Filter):
         super().__init__()
         self._lock = threading.Lock()
         self._second = 0
-        self._seen: Counter[tuple[str, Any]] = Counter()
-        self._left_out: Counter[tuple[str, Any]] = Counter()
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._left_out: Counter[tuple[str, str]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        alike = record.name, record.msg
+        alike = record.name, str(record.msg)
         with self._lock:
             if int(record.created) != self._second:
                 self._second = int(record.created)

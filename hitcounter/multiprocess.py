@@ -71,6 +71,8 @@ def take_place(directory: Path, place: int) -> None:
     """Have this process, which has measured nothing yet, keep its metrics in the files of a place."""
     # Where nobody is logged in any more, some systems empty their users' memory.
     directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.stat(follow_symlinks=False).st_uid != os.getuid():
+        return  # somebody else has taken the name since: this process keeps its figures to itself
     os.environ[VARIABLE] = str(directory)
     from prometheus_client import values  # which asks the environment how metrics are kept
 

@@ -23,6 +23,10 @@ COUNTED_TABLES = (
     "counters_idempotencykey",
     "counters_importedlog",
     "counters_verification",
+    "counters_apikey",
+    "counters_sharelink",
+    "axes_accessattempt",
+    "axes_accessattemptexpiration",
 )
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

@@ -13,6 +13,7 @@ from counters import batches, reports
 from counters.api.schema import HITS, JSON, NDJSON
 from counters.conf import MOST_BODY_BYTES
 from counters.hits import now
+from counters.models import Scope
 
 LONGEST_KEY = 255
 KEY_HEADER = "Idempotency-Key"
@@ -34,6 +35,7 @@ class Hits(APIView):
     """Counts the hits that are reported, all of them or none; with an `Idempotency-Key`, once."""
 
     http_method_names = ["post"]
+    scope = Scope.INGEST
 
     @HITS
     def post(self, request: Request) -> Response:

@@ -28,6 +28,7 @@ from counters.clients import headers_of, origins
 from counters.hits import check_path
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
+from counters.models import Scope
 
 # Without the indentation, the empty lines and the comment lines, which are for readers of its source.
 SCRIPT = re.sub(r"(?m)^\s*(//.*\n)?", "", Path(__file__).with_name("count.js").read_text())
@@ -80,6 +81,7 @@ class Badge(APIView):
     """The count of all times of one path, as a picture in SVG."""
 
     http_method_names = ["get", "head"]
+    scope = Scope.STATS
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         """There is one picture, whatever Accept asks for; errors are JSON."""

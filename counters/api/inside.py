@@ -17,11 +17,13 @@ from rest_framework.views import APIView
 
 from counters import books
 from counters.metrics import AllProcesses
+from counters.models import Scope
 
 
 class Metrics(APIView):
     """All metrics, in Prometheus' text format."""
 
+    scope = Scope.STATS
     http_method_names = ["get", "head"]
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:

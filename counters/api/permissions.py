@@ -1,42 +1,50 @@
-"""Who may read statistics and start load tests."""
+"""counters.access for Django REST framework: who asks, and whether they may."""
 
 from typing import Any
 
-from django.conf import settings
-from django.core import signing
-from rest_framework.exceptions import PermissionDenied
-from rest_framework.permissions import SAFE_METHODS, BasePermission
+from django.contrib.auth.models import AnonymousUser
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-SERVICE_TOKEN_SECONDS = 3600
-SERVICE_HEADER = "X-Hitcounter-Service"
-_SALT = "counters.service"
+from counters import access
+from counters.models import ApiKey
 
 
-def service_token() -> str:
-    """A token by which this service recognises its own requests: a load test reads the statistics with it."""
-    return signing.TimestampSigner(salt=_SALT).sign("service")
+class KeyAuthentication(BaseAuthentication):
+    """By an API key: `Authorization: Bearer <key>`. It stands for no user."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, ApiKey] | None:
+        try:
+            key = access.key_of(request._request)
+        except access.KeyInvalid as refusal:
+            raise AuthenticationFailed(str(refusal)) from refusal
+        return (AnonymousUser(), key) if key else None
+
+    def authenticate_header(self, request: Request) -> str:
+        return access.CHALLENGE
 
 
-def _is_service(token: str) -> bool:
-    try:
-        signing.TimestampSigner(salt=_SALT).unsign(token, max_age=SERVICE_TOKEN_SECONDS)
-    except signing.BadSignature:
-        return False
-    return True
+class KeyAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How the schema tells of it."""
+
+    target_class = KeyAuthentication
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "an API key"}
 
 
-class OpenOrStaff(BasePermission):
-    """Everybody where HITCOUNTER_OPEN is on, else staff; never another site's page in somebody's browser."""
+class Scoped(BasePermission):
+    """Those who may do what the view's `scope` names."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if request.method not in SAFE_METHODS and _sent_by_another_site(request):
-            raise PermissionDenied("Another site's page may not ask for this.")
-        if settings.HITCOUNTER_OPEN or request.user.is_staff:
-            return True
-        return _is_service(request.headers.get(SERVICE_HEADER, ""))
-
-
-def _sent_by_another_site(request: Request) -> bool:
-    """Whether a browser says so; without a login there is no CSRF token that could tell."""
-    return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        try:
+            access.check(request._request, view.scope)
+        except access.Unknown as refusal:
+            raise NotAuthenticated(str(refusal)) from refusal
+        except access.AccessRefused as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
+        return True

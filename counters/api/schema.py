@@ -4,11 +4,13 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.renderers import OpenApiJsonRenderer2
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,6 +19,7 @@ from counters.api import answers
 from counters.api.formats import ErrorsInJSON
 from counters.dimensions import LONGEST_ROUTE
 from counters.hits import COUNTED_PREFIX, MAX_PATH_BYTES, MOST_HITS_AT_ONCE
+from counters.models import Scope
 from counters.origins import LONGEST_CONSUMER
 
 JSON = "application/json"
@@ -46,8 +49,8 @@ def problems(*statuses: int) -> dict[Any, OpenApiResponse]:
 
 _MEANINGS = {
     400: "A parameter is unknown, given twice or out of range",
-    401: "This is not open to everybody, and no user is named",
-    403: "This is not open to this user, or to another site's page",
+    401: "This is not open to everybody; or the API key is unknown, expired or revoked",
+    403: "This is not open to this user or this API key, or to another site's page",
     404: "There is no such thing",
     406: "Nothing that Accept asks for",
     409: "Another load test is running",
@@ -300,6 +303,7 @@ class Schema(ErrorsInJSON):
     """The description as JSON."""
 
     http_method_names = ["get", "head"]
+    scope = Scope.STATS
     renderer_classes = [OpenApiJsonRenderer2]
 
     @extend_schema(exclude=True)
@@ -312,3 +316,10 @@ class Docs(ErrorsInJSON, SpectacularSwaggerSplitView):
 
     template_name = "counters/docs.html"
     http_method_names = ["get", "head"]
+    scope = Scope.STATS
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """Whoever might log in is asked to, as this is a page; a bad key is told in JSON, as everywhere."""
+        if isinstance(exc, NotAuthenticated):
+            return redirect_to_login(self.request.get_full_path())
+        return super().handle_exception(exc)

@@ -21,6 +21,7 @@ from counters import hits, stats
 from counters.api import answers, queries
 from counters.api.formats import LIST_RENDERERS, ErrorsInJSON, ListRenderer, Negotiation, content_type, streamed
 from counters.api.schema import StatisticsSchema
+from counters.models import Scope
 from counters.periods import PeriodInvalid
 from counters.stats import Position, Question
 
@@ -32,6 +33,7 @@ class Statistics(ErrorsInJSON):
     """A question, checked by `query`, and its answer. HEAD checks the question and reads nothing."""
 
     http_method_names = ["get", "head"]
+    scope = Scope.STATS
     content_negotiation_class = Negotiation
     #: The forms of the question and of (a row of) the answer: these are also what the schema tells.
     query: ClassVar[type[queries.PeriodQuery]]

@@ -15,15 +15,16 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from counters import loadtest, metrics
+from counters.access import SERVICE_HEADER, service_token
 from counters.admission import count_one
 from counters.api.errors import RETRY_AFTER_SECONDS, detail
-from counters.api.permissions import SERVICE_HEADER, service_token
 from counters.api.schema import LOAD_TEST
 from counters.clients import headers_of, origins
 from counters.health import Migrations
 from counters.hits import COUNTED_METHODS, HitRefused, check_path
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
+from counters.models import Scope
 
 migrations = Migrations()
 
@@ -63,6 +64,8 @@ def query_of(request: HttpRequest) -> bytes:
 
 class LoadTest(APIView):
     """`POST /test/<n>/` sends n hits on random paths to this very service over HTTP, and reports what came back."""
+
+    scope = Scope.LOADTEST
 
     @LOAD_TEST
     def post(self, request: Request, requests: str) -> Response:

@@ -8,10 +8,11 @@ from contextlib import aclosing
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
+from counters.access import aneeds
 from counters.api.errors import detail
-from counters.dashboard.access import amay_look
 from counters.dashboard.shown import path_shown
 from counters.live import Event, Feed
+from counters.models import Scope
 
 #: A browser whose stream ends comes again after this time.
 RETRY_MS = 2_000
@@ -22,6 +23,7 @@ LONGEST_SECONDS = 900
 feed = Feed()
 
 
+@aneeds(Scope.STATS)
 async def events(request: HttpRequest) -> HttpResponseBase:
     """The events of counters.live.Feed, each a JSON object; a comment where nothing has happened for a while.
 
@@ -29,8 +31,6 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     """
     if request.method != "GET":
         return detail(405, f"{request.method} is not answered, GET is.", {"Allow": "GET"})
-    if not await amay_look(request):
-        return detail(403, "This is for staff: log in, or see HITCOUNTER_OPEN.")
     if not isinstance(request, ASGIRequest):
         return detail(501, "Events need an ASGI server, such as `manage.py serve` starts.")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -9,21 +9,21 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext
 from rest_framework.exceptions import ValidationError
 
-from counters import loadtest
-from counters.api.permissions import SERVICE_HEADER, service_token
+from counters import access, loadtest
+from counters.access import SERVICE_HEADER, service_token
 from counters.api.views import checked_number
 from counters.dashboard.charts import histogram
 from counters.dashboard.narrowing import EVERYTHING
 from counters.dashboard.pages import page, page_with_form, shown
 from counters.dashboard.panels import of_paths
-from counters.models import LoadTestRun
+from counters.models import LoadTestRun, Scope
 
 EARLIER = 50
 USUAL_REQUESTS = 1000
 TOP_PATHS = 10
 
 
-@page_with_form
+@page_with_form(Scope.LOADTEST)
 def loadtests(request: HttpRequest) -> HttpResponse:
     """The load tests that there were, and the form that begins one."""
     if request.method != "POST":
@@ -53,6 +53,7 @@ def _listed(request: HttpRequest, asked: str = str(USUAL_REQUESTS), fault: str =
         "most": settings.HITCOUNTER_MAX_LOADTEST,
         "asked": asked,
         "fault": gettext(fault) if fault else "",
+        "may_begin": access.may(request, Scope.LOADTEST),
     }
     return shown(request, "loadtests", context, status=status)
 

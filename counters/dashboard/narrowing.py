@@ -11,7 +11,7 @@ from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 from rest_framework import serializers
 
-from counters import days, hits, periods, stats
+from counters import days, hits, periods, sharing, stats
 from counters.api import queries
 from counters.periods import INTERVALS, Period
 from counters.stats import Question
@@ -93,7 +93,8 @@ class Narrowing:
 
     `given` are the parameters that say so. `period` is its name, "" for days of its own; `interval` that of the
     series, one of `intervals`. `drawn` is the question without what lies before the first day that has hits and after
-    the last: its figures are the same. By `whole_days`, the period is made of days of UTC.
+    the last: its figures are the same. By `whole_days`, the period is made of days of UTC. Of a page that is shared,
+    nothing is shown but what lies `within` the link's prefix.
     """
 
     given: Mapping[str, str]
@@ -105,6 +106,7 @@ class Narrowing:
     interval: str
     intervals: Sequence[str]
     whole_days: bool = False
+    within: str = ""
 
     @property
     def tz(self) -> ZoneInfo:
@@ -116,7 +118,8 @@ class Narrowing:
         """The same by days of UTC, which are kept when their hits and hours are not any more."""
         start, end, tz = self.question.period
         period = Period(_utc_day(start, tz), _utc_day(end, tz), _UTC)
-        return _about(self.given, self.asked, self.period, replace(self.question, period=period), whole_days=True)
+        question = replace(self.question, period=period)
+        return replace(_about(self.given, self.asked, self.period, question, whole_days=True), within=self.within)
 
     def since(self, day: date, view: str, *parts: str) -> tuple[date, str]:
         """The first day of the zone that this day of UTC has all of, and the address of the same since then."""
@@ -161,17 +164,24 @@ EVERYTHING = Narrowing(
 def narrowing(request: HttpRequest, query: type[PageQuery] = PageQuery) -> Narrowing:
     """What a request's address asks for, by the time zone that it or the reader's cookie names.
 
-    Raises rest_framework's ValidationError, which names each bad parameter.
+    Of a page that is shared, it is about the prefix of the link, or about a part of that. Raises rest_framework's
+    ValidationError, which names each bad parameter, and sharing.OutsideShare.
     """
     given = _given(request)
     # The zone and the period are in every link: a page that is shared shows what it showed, and so does one whose
     # usual period is another.
     given.setdefault("tz", _zone_of_reader(request))
+    link = sharing.shared_by(request)
+    if link:
+        sharing.confine(link, given)
     asked = queries.checked(given, query)
+    if link:
+        sharing.check(link, asked["question"])
     period = "" if asked["first"] or asked["last"] else asked["period"] or query.usual_period
     if period:
         given["period"] = period
-    return _about({name: str(value) for name, value in given.items()}, asked, period, asked["question"])
+    found = _about({name: str(value) for name, value in given.items()}, asked, period, asked["question"])
+    return replace(found, within=link.prefix) if link else found
 
 
 def _given(request: HttpRequest) -> QueryDict:

@@ -163,6 +163,8 @@ def chips(narrowing: Narrowing, page: str, *parts: str) -> list[Chip]:
     ]
     if narrowing.question.prefix and page != "tree":
         without = narrowing.link(page, *parts, cursor=None, prefix=None)
+        # Of a page that is shared, there is none without.
+        without = "" if narrowing.question.prefix == narrowing.within else without
         found.insert(0, Chip(gettext("Begins with"), path_shown(narrowing.question.prefix), without))
     if narrowing.question.path and page != "path":
         without = narrowing.link(page, *parts, cursor=None, path=None)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from counters.dashboard import events, live, loadtests, views
+from counters.dashboard import events, live, loadtests, login, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -13,5 +13,8 @@ urlpatterns = [
     path("live/", live.live, name="live-page"),
     path("loadtests/", loadtests.loadtests, name="loadtests"),
     path("loadtests/<uuid:id>/", loadtests.one_loadtest, name="loadtest"),
+    path("login/", login.login, name="login"),
+    path("logout/", login.logout, name="logout"),
+    path("share/<str:token>/", login.follow, name="share"),
     path("live/events/", events.events, name="live-events"),
 ]

@@ -18,7 +18,7 @@ from django.utils.formats import date_format
 from django.utils.http import urlencode
 from django.utils.translation import gettext
 
-from counters import hits, stats
+from counters import hits, sharing, stats
 from counters.api import queries
 from counters.dashboard import panels
 from counters.dashboard.charts import chart
@@ -31,7 +31,7 @@ from counters.dashboard.narrowing import (
     ValuesQuery,
     narrowing,
 )
-from counters.dashboard.pages import page, shown
+from counters.dashboard.pages import shared_page, shown
 from counters.dashboard.pickers import picker
 from counters.dashboard.shown import is_addressed, path_shown, value_shown
 from counters.hits import COUNTED_PREFIX
@@ -54,7 +54,7 @@ CRUMBS = 8
 SHORT = 200
 
 
-@page
+@shared_page
 def overview(request: HttpRequest) -> HttpResponse:
     """How much, where, when and who, and whether it grows."""
     return _answered(request, "overview", narrowing(request), partial(_overview, request))
@@ -74,12 +74,12 @@ def _overview(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
         "others": [
             (panels.TITLES[name], narrowed.link("values", name)) for name in queries.DIMENSIONS if name not in OVERVIEW
         ],
-        "nothing_yet": not found.hits and not stats.page(stats.Question(), 1),
+        "nothing_yet": not found.hits and not narrowed.within and not stats.page(stats.Question(), 1),
         "example": request.build_absolute_uri("/api/hello/world/"),
     }
 
 
-@page
+@shared_page
 def path(request: HttpRequest) -> HttpResponse:
     """All about one path."""
     return _answered(request, "path", narrowing(request, PathQuery), partial(_path, request))
@@ -97,7 +97,7 @@ def _path(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
         path=asked,
         with_raw=asked != path_shown(asked) or len(asked) > SHORT,
         report=report,
-        place=stats.place(asked),
+        place=None if narrowed.within else stats.place(asked),
         chart=chart(_until_now(report.series), narrowed.interval),
         **_panels(
             narrowed,
@@ -114,10 +114,12 @@ def _path(request: HttpRequest, narrowed: Narrowing) -> dict[str, Any]:
     )
 
 
-@page
+@shared_page
 def paths(request: HttpRequest) -> HttpResponse:
     """The paths, most requested first; or those that contain what is searched for."""
     if "search" in request.GET:
+        if sharing.shared_by(request):
+            raise sharing.OutsideShare
         search = request.GET["search"].strip()
         return _found(request, search) if search else redirect("paths")
     return _answered(request, "paths", narrowing(request, RankingQuery), _paths)
@@ -157,7 +159,7 @@ def _spelled(search: str) -> list[str]:
     return list(dict.fromkeys([quote(search, safe=_AS_SENT), upper, lower]))
 
 
-@page
+@shared_page
 def values(request: HttpRequest, dimension: str) -> HttpResponse:
     """The values of a dimension, most hits first."""
     if dimension not in queries.DIMENSIONS:
@@ -178,7 +180,7 @@ def _values(dimension: str, narrowed: Narrowing) -> dict[str, Any]:
     }
 
 
-@page
+@shared_page
 def tree(request: HttpRequest) -> HttpResponse:
     """The children of a path, with the totals of all that is below them."""
     return _answered(request, "tree", narrowing(request, TreeQuery), _tree)
@@ -242,7 +244,7 @@ def _following(narrowed: Narrowing, rows: Sequence[Position], view: str, *parts:
 
 
 def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
-    """A path's parents in the tree, each with its address, and its last segment.
+    """A path's parents in the tree, each with its address as far as it may be looked at, and its last segment.
 
     Of very many, those in the middle are left out: each address holds all that is above it.
     """
@@ -253,23 +255,26 @@ def _trail(narrowed: Narrowing, path: str) -> dict[str, Any]:
     parents = list(zip(segments[:-1], accumulate(map(len, segments)), strict=False))
     left_out = slice(CRUMBS, max(CRUMBS, len(parents) - CRUMBS))
     parents[left_out] = [("", 0)] if parents[left_out] else []
-    crumbs = [
-        (path_shown(segment), narrowed.link("tree", path=None, cursor=None, prefix=path[:end])) if end else ("…", "")
-        for segment, end in parents
-    ]
+    crumbs = [(path_shown(segment), _parent(narrowed, path[:end])) if end else ("…", "") for segment, end in parents]
     return {"title": path_shown(path), "crumbs": crumbs, "last": path_shown(segments[-1])}
+
+
+def _parent(narrowed: Narrowing, prefix: str) -> str:
+    if not prefix.startswith(narrowed.within):
+        return ""
+    return narrowed.link("tree", path=None, cursor=None, prefix=prefix)
 
 
 def _snippet(request: HttpRequest, path: str) -> str:
     """What a shell sends to count the path once: by itself if that counts it, else reported.
 
-    Where the service is not open, that asks for a member of staff, whose password curl asks for.
+    Where the service is not open, that takes an API key.
     """
     here = f"{request.scheme}://{request.get_host()}"
     if path.startswith(COUNTED_PREFIX) and is_addressed(path):
         return f"curl {shlex.quote(here + path)}"
-    who = "" if settings.HITCOUNTER_OPEN else "--user NAME "
-    return f"curl {who}{here}{reverse('hits')} --json {shlex.quote(json.dumps([{'path': path}]))}"
+    key = "" if settings.HITCOUNTER_OPEN else '-H "Authorization: Bearer $KEY" '
+    return f"curl {key}{here}{reverse('hits')} --json {shlex.quote(json.dumps([{'path': path}]))}"
 
 
 def _exports(narrowed: Narrowing, address: str) -> dict[str, str]:

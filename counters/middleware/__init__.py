@@ -109,13 +109,13 @@ def _counting() -> Counting:
         from counters.middleware import orm
 
         return orm
-    return _Sending(_sender(conf.url(), conf.spool(), conf.spool_bytes()))
+    return _Sending(_sender(conf.url(), conf.key(), conf.spool(), conf.spool_bytes()))
 
 
 @cache
-def _sender(url: str, directory: Path, most_bytes: int) -> Sender:
+def _sender(url: str, key: str, directory: Path, most_bytes: int) -> Sender:
     """The process's sender, which all instances of the middleware share. It starts with the first hit."""
-    sender = Sender(Spool(directory, most_bytes), Service(url).count)
+    sender = Sender(Spool(directory, most_bytes), Service(url, key).count)
     sender.attend_forks()
     atexit.register(sender.close)
     return sender

@@ -1,5 +1,6 @@
 """The settings of the project whose requests are counted; docs/middleware.md documents them in one table."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,13 +24,22 @@ def url() -> str:
     value = getattr(settings, "HITCOUNTER_URL", None)
     if not value:
         raise ImproperlyConfigured("HITCOUNTER_URL must be set to the address of the Hit Counter that counts requests.")
+    # Without the value, which may hold a secret.
     if not _is_address(value):
-        # Without the value, which may hold a password.
+        raise ImproperlyConfigured("HITCOUNTER_URL must be like https://counts.example.org, without a query.")
+    if "@" in urlsplit(value).netloc:
         raise ImproperlyConfigured(
-            "HITCOUNTER_URL must be like https://name:password@counts.example.org, without a query; "
-            "name and password can be left out, both of them."
+            "HITCOUNTER_URL must hold no name and no password: the service knows who sends hits by HITCOUNTER_KEY."
         )
     return str(value)
+
+
+def key() -> str:
+    """HITCOUNTER_KEY; "" without one."""
+    value = getattr(settings, "HITCOUNTER_KEY", None) or ""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]*", value):
+        raise ImproperlyConfigured("HITCOUNTER_KEY must be an API key of the Hit Counter, as it was shown.")
+    return value
 
 
 def _is_address(value: object) -> bool:
@@ -39,7 +49,6 @@ def _is_address(value: object) -> bool:
             parts is not None
             and parts.scheme in ("http", "https")
             and bool(parts.hostname)
-            and bool(parts.username) == bool(parts.password)
             and parts.port != 0  # read to see whether it is a number
             and not parts.query
             and not parts.fragment

@@ -5,8 +5,6 @@ from contextlib import suppress
 from typing import Any
 
 import requests
-from requests.auth import HTTPBasicAuth
-from requests.utils import get_auth_from_url, urldefragauth
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
@@ -34,12 +32,11 @@ class Refused(NotCounted):
 
 
 class Service:
-    """A Hit Counter, by its address; name and password in it are sent as HTTP basic authentication."""
+    """A Hit Counter, by its address, which knows who sends hits by an API key; with "", none is sent."""
 
-    def __init__(self, url: str) -> None:
-        self._url = f"{urldefragauth(url).rstrip('/')}/hits/"
-        user, password = get_auth_from_url(url)
-        self._auth = HTTPBasicAuth(user.encode(), password.encode()) if user else _anonymous
+    def __init__(self, url: str, key: str = "") -> None:
+        self._url = f"{url.rstrip('/')}/hits/"
+        self._key = key
 
     def count(self, key: str, lines: bytes, patience: float) -> None:
         """Have these lines counted, once, however often they are sent under this key.
@@ -50,7 +47,7 @@ class Service:
         try:
             # No session: a connection kept alive would be shared with whatever this process is forked into.
             answer = requests.post(
-                self._url, lines, headers=headers, auth=self._auth, timeout=patience, allow_redirects=False
+                self._url, lines, headers=headers, auth=self._sign, timeout=patience, allow_redirects=False
             )
         except requests.RequestException as error:
             raise Unavailable(str(error)) from error
@@ -64,10 +61,11 @@ class Service:
             raise Refused(reason)
         raise Unavailable(reason, _retry_after(answer.headers))
 
-
-def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without any of its own, requests would send a name and a password of ~/.netrc."""
-    return request
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Without any of its own to call, requests would send a name and a password of ~/.netrc."""
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
 
 
 def _said(answer: requests.Response) -> dict[str, Any]:

@@ -101,12 +101,12 @@ def test_a_load_test_is_told_while_it_runs(service: Service):
     assert running[-1] is None
 
 
-def test_a_stranger_is_refused_by_a_closed_service_and_staff_are_not(tmp_path: Path):
+def test_a_stranger_is_refused_by_a_closed_service_and_who_is_logged_in_is_not(tmp_path: Path):
     with Service(tmp_path, DATABASE_URL="", HITCOUNTER_OPEN="off", HITCOUNTER_WORKERS="1") as closed:
         answer = closed.get("/live/events/")
-        assert answer.status_code == 403 and "staff" in answer.json()["detail"]
+        assert answer.status_code == 401 and "Log in" in answer.json()["detail"]
         with requests.Session() as session:
-            page = f"{closed.url}/admin/login/"
+            page = f"{closed.url}/login/"
             session.get(page, timeout=WAIT_SECONDS)
             form = {
                 "username": "admin",

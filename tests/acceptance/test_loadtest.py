@@ -190,7 +190,7 @@ def test_a_worker_that_is_killed_leaves_no_generator_behind(service):
 BEGIN = """
 import sys, time
 from counters import loadtest
-from counters.api.permissions import SERVICE_HEADER, service_token
+from counters.access import SERVICE_HEADER, service_token
 plan = loadtest.Plan(sys.argv[1], requests={requests})
 loadtest.begin(plan, headers=lambda: {{SERVICE_HEADER: service_token()}})
 print("begun", flush=True)

@@ -13,6 +13,7 @@ import requests
 from hitcounter.postgres import PrivatePostgres
 from tests.acceptance.client import ask
 from tests.acceptance.load import Load
+from tests.acceptance.test_faults import ask_patiently, children, kill
 from tests.service import Service
 
 #: What a client sends that is nobody's business.
@@ -83,7 +84,8 @@ def ask_all(service: Service, case: str) -> dict[str, int]:
 
 
 def test_nothing_personal_is_logged_whatever_fails(tmp_path: Path, database: PrivatePostgres):
-    settings = {"HITCOUNTER_LOG_FORMAT": "json", "HITCOUNTER_TRUSTED_PROXIES": "1", "HITCOUNTER_OPEN": "on"}
+    settings = {"HITCOUNTER_LOG_FORMAT": "json", "HITCOUNTER_TRUSTED_PROXIES": "1"}
+    settings |= {"HITCOUNTER_OPEN": "on", "HITCOUNTER_TLS": "off"}
     with Service(tmp_path, DATABASE_URL=with_password(database), HITCOUNTER_WORKERS="1", **settings) as service:
         answers = {"": ask_all(service, "")}
         with psycopg.connect(database.url, autocommit=True) as admin:
@@ -125,6 +127,15 @@ def test_a_database_that_does_not_let_the_service_in_is_told_without_its_passwor
         service.start()
     assert "nobody" in str(failure.value)
     assert PASSWORD not in str(failure.value)
+
+
+def test_gunicorns_lines_have_the_same_form(tmp_path: Path, database: PrivatePostgres):
+    with Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_LOG_FORMAT="json", HITCOUNTER_WORKERS="1") as service:
+        kill(*children(service.process.pid))
+        ask_patiently(service, "/api/killed/")
+        [line] = [line for line in lines(service) if line["logger"] == "gunicorn.error"]
+    assert line["level"] == "ERROR"
+    assert "SIGKILL" in line["message"]
 
 
 @pytest.mark.parametrize("outage", ["gone", "cannot commit"])

@@ -192,10 +192,3 @@ def test_figures_that_somebody_has_removed_keep_no_worker_from_starting(two: Ser
     two.wait_until_ready()
     ask(two, "/api/removed/")
     assert Measured(two)("hits_total", via="request") == 1
-
-
-def test_a_closed_service_does_not_tell_strangers(tmp_path: Path):
-    with Service(tmp_path, DATABASE_URL="", HITCOUNTER_WORKERS="1", HITCOUNTER_OPEN="off") as service:
-        assert service.get("/metrics").status_code == 401
-        password = (tmp_path / "admin-password").read_text().strip()
-        assert "hitcounter_hits_total" in service.get("/metrics", auth=("admin", password)).text

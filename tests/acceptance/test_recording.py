@@ -35,8 +35,8 @@ def behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         tmp_path_factory.mktemp("recording"),
         DATABASE_URL="",
         HITCOUNTER_WORKERS=str(WORKERS),
-        HITCOUNTER_TRUSTED_PROXIES="127.0.0.1",
         HITCOUNTER_OPEN="on",
+        HITCOUNTER_TRUSTED_PROXIES="127.0.0.1",
         HITCOUNTER_TLS="off",
         HITCOUNTER_COUNTRY_HEADER="CF-IPCountry",
     ) as running:

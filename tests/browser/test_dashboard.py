@@ -357,7 +357,7 @@ def test_a_hit_is_on_the_live_page_within_seconds_without_loading_it_again(servi
 
 @pytest.mark.parametrize(
     ("status", "said", "login"),
-    [(503, "Waiting for the service", False), (403, "You are not logged in any more.", True)],
+    [(503, "Waiting for the service", False), (401, "You are not logged in any more.", True)],
 )
 def test_the_live_page_goes_on_after_an_answer_that_is_no_stream(shop, visitor, status, said, login):
     ann = visitor(timezone_id="UTC")

@@ -9,5 +9,6 @@ MIDDLEWARE = ["counters.middleware.CountRequests"]
 USE_TZ = True
 
 HITCOUNTER_URL = os.environ.get("HOST_HITCOUNTER_URL")
+HITCOUNTER_KEY = os.environ.get("HOST_HITCOUNTER_KEY")
 HITCOUNTER_SPOOL = os.environ.get("HOST_HITCOUNTER_SPOOL")
 HITCOUNTER_SPOOL_MB = float(os.environ.get("HOST_HITCOUNTER_SPOOL_MB", "100"))

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 
 from counters import loadtest, models
-from counters.api.permissions import SERVICE_HEADER, service_token
+from counters.access import SERVICE_HEADER, service_token
 from counters.loadtest import LoadTestBusy, LoadTestError, Plan
 from counters.management.commands import runloadtest
 from counters.models import LoadTestRun

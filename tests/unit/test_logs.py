@@ -87,7 +87,7 @@ def test_a_traceback_is_there_without_the_rows_that_a_database_quotes(logged, fo
     assert len(written.getvalue().splitlines()) == 1 or form == "text"
 
 
-def record(at: float, message: str = "%s fails", level: int = logging.ERROR, name: str = "a") -> logging.LogRecord:
+def record(at: float, message: object = "%s fails", level: int = logging.ERROR, name: str = "a") -> logging.LogRecord:
     made = logging.LogRecord(name, level, "", 0, message, ("it",), None)
     made.created = at
     return made
@@ -112,6 +112,10 @@ def test_errors_that_are_not_alike_hide_nothing_of_each_other():
         bounded.filter(record(1 + n / 1000))
     assert bounded.filter(record(1.5, "another: %s"))
     assert bounded.filter(record(1.5, name="another"))
+
+
+def test_a_message_that_is_no_text_is_bounded_too():
+    assert Bounded().filter(record(1, {"a": "dict"}))
 
 
 def test_what_was_done_is_always_written():

@@ -170,10 +170,34 @@ def test_an_address_that_is_none_stops_the_start_with_a_sentence_and_without_tel
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:5000", "https://user:secret@counts.example.org/below/"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:5000", "https://counts.example.org/below/"])
 def test_an_address_is_taken_as_it_is(settings, url):
     settings.HITCOUNTER_URL = url
     assert conf.url() == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:secret@host", "https://user@host/", "https://:secret@host", "https://@host"]
+)
+def test_a_name_or_a_password_in_the_address_stops_the_start_and_leads_to_the_key(settings, url):
+    settings.HITCOUNTER_URL = url
+    with pytest.raises(ImproperlyConfigured, match=r"no name and no password: .*HITCOUNTER_KEY\.$") as raised:
+        conf.url()
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("given", "key"), [("Vhq3YHMT.s3cret", "Vhq3YHMT.s3cret"), ("", ""), (None, "")])
+def test_a_key_is_taken_as_it_is(settings, given, key):
+    settings.HITCOUNTER_KEY = given
+    assert conf.key() == key
+
+
+@pytest.mark.parametrize("key", ["two secrets", "secret\r\nX-Other: 1", "sécret", b"secret", 7])
+def test_a_key_that_is_none_stops_the_start_with_a_sentence_and_without_telling_it(settings, key):
+    settings.HITCOUNTER_KEY = key
+    with pytest.raises(ImproperlyConfigured, match=r"HITCOUNTER_KEY must .*\.$") as raised:
+        conf.key()
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("size", [0, -1, "100", None, True])

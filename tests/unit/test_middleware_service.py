@@ -35,10 +35,10 @@ def test_the_address_may_have_a_slash_at_its_end(stub):
     assert stub.counts.total() == 2
 
 
-def test_name_and_password_come_from_the_address(stub):
-    Service(stub.url.replace("://", "://us%40er:p%C3%A4ss@")).count("key", LINES, 5)
+def test_an_api_key_is_sent_along(stub):
+    Service(stub.url, "Vhq3YHMT.s3cret").count("key", LINES, 5)
     [(_, _, headers)] = stub.requests
-    assert headers["Authorization"] == "Basic dXNAZXI6cMOkc3M="  # us@er:päss
+    assert headers["Authorization"] == "Bearer Vhq3YHMT.s3cret"
 
 
 def test_a_name_and_password_that_are_the_machines_own_are_not_sent(stub, tmp_path, monkeypatch):
@@ -47,6 +47,14 @@ def test_a_name_and_password_that_are_the_machines_own_are_not_sent(stub, tmp_pa
     Service(stub.url).count("key", LINES, 5)
     [(_, _, headers)] = stub.requests
     assert "Authorization" not in headers
+
+
+def test_a_password_of_the_machines_own_is_not_sent_in_place_of_the_key(stub, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    Service(stub.url, "Vhq3YHMT.s3cret").count("key", LINES, 5)
+    [(_, _, headers)] = stub.requests
+    assert headers["Authorization"] == "Bearer Vhq3YHMT.s3cret"
 
 
 @pytest.mark.parametrize("status", [413, 422])
@@ -146,9 +154,9 @@ def test_hits_whose_answer_is_lost_are_counted_once(stub, fault):
     assert stub.counts == {"/a": 1, "/b": 1}
 
 
-def test_a_service_that_is_away_is_unavailable_and_no_password_is_told():
+def test_a_service_that_is_away_is_unavailable_and_no_key_is_told():
     with pytest.raises(Unavailable) as raised:
-        Service(f"http://user:secret@127.0.0.1:{free_port()}").count("key", LINES, 5)
+        Service(f"http://127.0.0.1:{free_port()}", "secret").count("key", LINES, 5)
     assert "secret" not in str(raised.value)
 
 

@@ -108,6 +108,20 @@ def test_the_operator_has_the_last_word_on_both(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("proxied", "is_open"),
+    [
+        ({"HITCOUNTER_HOSTS": "counts.example.org"}, False),
+        ({"HITCOUNTER_TRUSTED_PROXIES": "1"}, False),
+        ({"HITCOUNTER_HOSTS": "", "HITCOUNTER_TRUSTED_PROXIES": ""}, True),
+        ({"HITCOUNTER_HOSTS": "counts.example.org", "HITCOUNTER_OPEN": "on"}, True),
+    ],
+    ids=str,
+)
+def test_a_service_on_loopback_is_not_open_by_itself_where_others_come_through_a_proxy(tmp_path, proxied, is_open):
+    assert value(tmp_path, "HITCOUNTER_OPEN", **proxied) == str(is_open)
+
+
+@pytest.mark.parametrize(
     ("bind", "url"),
     [
         ("127.0.0.1:5000", "http://127.0.0.1:5000"),

@@ -10,7 +10,7 @@ from django.db import DatabaseError, InterfaceError
 from tqdm import tqdm
 
 from counters import loadtest
-from counters.api.permissions import SERVICE_HEADER, service_token
+from counters.access import SERVICE_HEADER, service_token
 
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 

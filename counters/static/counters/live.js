@@ -42,7 +42,8 @@ async function failed() {
 async function isRefused() {
   const asking = new AbortController();
   try {
-    return (await fetch(page.dataset.events, { signal: asking.signal })).status === 403;
+    const { status } = await fetch(page.dataset.events, { signal: asking.signal });
+    return status === 401 || status === 403;
   } catch {
     return false;
   } finally {

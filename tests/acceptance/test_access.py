@@ -1,0 +1,83 @@
+"""A closed service from outside: keys made from the shell, and logins limited whichever worker answers."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.host.running import WSGI, Host, wait_until
+from tests.service import PROJECT, Service
+
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    options = {"DATABASE_URL": "", "HITCOUNTER_OPEN": "off", "HITCOUNTER_WORKERS": str(WORKERS)}
+    with Service(tmp_path_factory.mktemp("closed"), **options) as running:
+        yield running
+
+
+def manage(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=PROJECT, env=service.environment, capture_output=True, text=True)
+
+
+def made_key(service: Service, scope: str) -> str:
+    made = manage(service, "createkey", "tests", "--scope", scope)
+    assert (made.returncode, made.stdout.count("\n")) == (0, 1), made.stderr
+    return made.stdout.strip()
+
+
+def logs_in(service: Service, name: str, password: str) -> int:
+    """The status of a login by a browser of its own, without following where it leads."""
+    page = f"{service.url}/login/"
+    with requests.Session() as browser:
+        browser.get(page, timeout=30)
+        form = {"username": name, "password": password, "csrfmiddlewaretoken": browser.cookies["hitcounter_csrf"]}
+        return browser.post(page, form, timeout=30, allow_redirects=False).status_code
+
+
+def test_a_script_takes_the_key_from_the_shell(closed: Service):
+    headers = {"Authorization": f"Bearer {made_key(closed, 'stats')}"}
+    assert closed.get("/stats/").status_code == 401
+    assert closed.get("/stats/", headers=headers).status_code == 200
+    with requests.get(f"{closed.url}/live/events/", headers=headers, stream=True, timeout=30) as events:
+        assert events.status_code == 200
+
+
+@pytest.mark.parametrize("arguments", [["a"], ["a", "--scope", "all"], ["a", "--scope", "stats", "--days", "0"]])
+def test_what_makes_no_key_is_told_in_a_sentence(closed: Service, arguments: list[str]):
+    done = manage(closed, "createkey", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("CommandError: ") and done.stderr.count("\n") == 1
+
+
+def test_a_host_whose_key_is_not_taken_keeps_its_hits_until_it_has_one_that_is(closed: Service, tmp_path):
+    stats = {"Authorization": f"Bearer {made_key(closed, 'stats')}"}
+
+    def counted() -> list[dict[str, object]]:
+        return closed.get("/stats/?prefix=/page/", headers=stats).json()
+
+    with Host(WSGI, tmp_path, closed.url, HOST_HITCOUNTER_KEY=stats["Authorization"].removeprefix("Bearer ")) as host:
+        host.get("/page/1")
+        wait_until(lambda: "has not the scope ingest" in host.log.read_text(), "a line in the log")
+        assert host.waiting() and counted() == []
+    with Host(WSGI, tmp_path, closed.url, HOST_HITCOUNTER_KEY=made_key(closed, "ingest")) as host:
+        host.get("/page/2")
+        wait_until(lambda: len(counted()) == 2, "two hits")
+
+
+def test_wrong_logins_that_come_at_once_to_several_workers_are_limited_as_those_of_one(closed: Service):
+    password = (closed.data_dir / "admin-password").read_text().strip()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: logs_in(closed, "admin", "wrong"), range(30)))
+    # Those that are being looked at when the tenth is noted are answered, too.
+    assert set(found) == {200, 429} and 9 <= found.count(200) <= 13
+    assert {logs_in(closed, "admin", password) for _ in range(2 * WORKERS)} == {429}
+    assert closed.get("/api/counted/").json()["count"] == 1
+    assert manage(closed, "axes_reset_username", "admin").returncode == 0
+    assert logs_in(closed, "admin", password) == 302
