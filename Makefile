@@ -17,12 +17,15 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-dev  ## run all tests, against real PostgreSQL, on one process more than there are cores: many wait
 	$(PYTHON) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
-lint: $(VENV)/installed-dev  ## check style, types, import rules and missing migrations
+lint: $(VENV)/installed-dev  ## check style, types, import rules, missing migrations and production settings
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	DATABASE_URL=postgresql://unused $(VENV)/bin/mypy
 	DATABASE_URL=postgresql://unused $(VENV)/bin/lint-imports
 	$(PYTHON) manage.py makemigrations --check --dry-run
+	DATABASE_URL=postgresql://unused HITCOUNTER_BIND=0.0.0.0:5000 HITCOUNTER_HOSTS=counts.example.org \
+		HITCOUNTER_SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_hex())')" \
+		$(PYTHON) manage.py check --deploy --fail-level WARNING
 
 bench: $(VENV)/installed-dev  ## measure how fast hits are counted, beside a server that does nothing (needs wrk)
 	$(PYTHON) -m benchmarks.counting

@@ -11,20 +11,22 @@ def main() -> int:
     from django.core.exceptions import ImproperlyConfigured
     from environs import EnvError
 
-    from hitcounter.environment import DATA_DIR, env
+    from hitcounter.environment import DATA_DIR, secret
     from hitcounter.postgres import PostgresError, PrivatePostgres
+    from hitcounter.rolling import hangup_ends
 
     try:
-        if env.str("DATABASE_URL", ""):
+        if secret("DATABASE_URL"):
             from django.core.management import execute_from_command_line
 
             execute_from_command_line(sys.argv)
             return 0
         # Before the database is started: what ends this process must still pass the place where it is stopped.
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        ends = [signal.SIGTERM, signal.SIGHUP] if hangup_ends() else [signal.SIGTERM]
+        for number in ends:
             signal.signal(number, lambda received, _frame: sys.exit(128 + received))
         with PrivatePostgres(DATA_DIR / "postgres").held() as database:
-            return database.run_beside([sys.executable, *sys.argv])
+            return database.run_beside([sys.executable, *sys.argv], hangup_ends=signal.SIGHUP in ends)
     except (EnvError, ImproperlyConfigured, PostgresError) as error:
         print(error, file=sys.stderr)
         return 1

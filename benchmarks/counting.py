@@ -8,6 +8,7 @@ hit that is answered has been committed, in all tables.
 """
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -22,7 +23,12 @@ from tests.service import PROJECT, Service
 class Empty(Service):
     """The application that does nothing, served as the service is."""
 
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", "benchmarks.empty:application"]
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        super().__init__(data_dir, **environment)
+        workers = self.environment.get("HITCOUNTER_WORKERS", str(os.cpu_count() or 1))
+        where = ["--bind", f"127.0.0.1:{self.port}", "--workers", workers]
+        self.command = [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", *where]
+        self.command.append("benchmarks.empty:application")
 
 
 class Round(NamedTuple):

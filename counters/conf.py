@@ -12,6 +12,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 
 #: Of a request. `POST /hits/` needs it.
 MOST_BODY_BYTES = 8_000_000
+#: Of every other request: forms, and the admin's lists of what is ticked.
+MOST_FORM_BYTES = 100_000
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import warnings
-from collections.abc import MutableMapping
 from importlib import import_module
 from typing import Any, cast
 
@@ -19,12 +18,13 @@ import_module("hitcounter.urls")
 from django.conf import settings
 from django.db import connection
 
-from counters import conf
 from counters.admission import new_paths
 from counters.clients import origins
+from counters.conf import MOST_BODY_BYTES, MOST_FORM_BYTES
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
+from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
 from hitcounter.housekeeping import Housekeeping
 from hitcounter.sampling import Sampling
 
@@ -32,6 +32,7 @@ from hitcounter.sampling import Sampling
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
 
 origin_of = origins().of
+_HITS = b"/hits/"
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,25 +45,16 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif is_pixel(scope):
         await count_view(scope["state"]["recorder"], origin_of, scope, send)
     else:
-        await django_application(scope, _bounded(receive), cast("Any", send))
+        await _ask_django(scope, receive, send)
 
 
-def _bounded(receive: Receive) -> Receive:
-    """The request's body, but no more of it than shows that it is too large; the rest is read and forgotten.
-
-    Django would keep all of it before any view is asked. A client that is cut off instead while it sends might never
-    see the answer.
-    """
-    left = conf.MOST_BODY_BYTES + 1
-
-    async def bounded() -> MutableMapping[str, Any]:
-        nonlocal left
-        message = await receive()
-        some = message.get("body", b"")[:left]
-        left -= len(some)
-        return {**message, "body": some}
-
-    return bounded
+async def _ask_django(scope: Scope, receive: Receive, send: Send) -> None:
+    # The view that takes large bodies tells when one is too large, to those who may send any.
+    body = Body(receive, MOST_BODY_BYTES + 1) if scope["raw_path"] == _HITS else SmallBody(receive, MOST_FORM_BYTES)
+    try:
+        await django_application(scope, body.receive, cast("Any", send))
+    except BodyRefused as refusal:
+        await answer(refusal, send)
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:

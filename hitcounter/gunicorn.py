@@ -1,6 +1,11 @@
-"""How gunicorn serves the project: `gunicorn -c python:hitcounter.gunicorn hitcounter.asgi`."""
+"""How gunicorn serves the project; `manage.py serve` adds where and with how many workers.
+
+The master has none of the project's settings, nor Django: workers, which it makes of itself, would have them as they
+were when it began, and could not be given others (hitcounter/rolling.py).
+"""
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -8,28 +13,34 @@ import sys
 from types import FrameType
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
+from gunicorn.workers import gasgi
 
-from django.conf import settings
-
-from hitcounter import multiprocess
+import hitcounter
+from hitcounter import multiprocess, rolling
 from hitcounter.logs import speak_alike
+from hitcounter.protocol import PatientProtocol, take_leave
 
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
 #: before gunicorn has put the one before it away; when there is more, the connection is closed without an answer.
 RECEIVE_BUFFER = 32_768
 GARBAGE_THRESHOLD = 20_000  # container objects made and not yet freed; Python's own is 700
 
-bind = settings.HITCOUNTER_BIND
-workers = settings.HITCOUNTER_WORKERS
+#: What `manage.py serve` tells the master in the environment, since it has no settings.
+MASTER_LOG_FORMAT = "HITCOUNTER_MASTER_LOG_FORMAT"
+#: Asked here, before gunicorn handles signals.
+HANGUP_ENDS = rolling.hangup_ends()
+
 worker_class = "asgi"
 asgi_loop = "uvloop"
 asgi_lifespan = "on"
 http_parser = "auto"  # the one in C where it could be installed, else the one in Python
 keepalive = 5
 graceful_timeout = 30
-# Paths up to this length get our own 414 in JSON; beyond it gunicorn's parser refuses the request line.
+# Paths up to this length get our own 414 in JSON; beyond it gunicorn's parser refuses the request line (414).
 limit_request_line = 8190
+# Beyond these it refuses the headers (431).
+limit_request_fields = 100
+limit_request_field_size = 8190
 loglevel = "warning"
 control_socket_disable = True
 
@@ -40,11 +51,8 @@ def on_starting(server: Any) -> None:
     Requests are not logged: gunicorn's lines would have addresses, queries and user agents.
     """
     server.metrics = multiprocess.Directory()
-    speak_alike(server.log.error_log, settings.HITCOUNTER_LOG_FORMAT)
-
-
-def on_reload(server: Any) -> None:
-    speak_alike(server.log.error_log, settings.HITCOUNTER_LOG_FORMAT)
+    # From `manage.py serve`; workers, which are forked from here, go on with it.
+    speak_alike(server.log.error_log, os.environ.get(MASTER_LOG_FORMAT, "text"))
 
 
 def on_exit(server: Any) -> None:
@@ -53,6 +61,7 @@ def on_exit(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     worker.place = multiprocess.free_place(other.place for other in server.WORKERS.values())
+    rolling.prepare(worker)
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -62,13 +71,16 @@ def child_exit(server: Any, worker: Any) -> None:
 def when_ready(server: Any) -> None:
     """Make Ctrl-C the graceful stop that SIGTERM is: gunicorn's own answer to it drops the requests under way.
 
-    And bound what connections receive at once.
+    So is a terminal that is closed; without one, SIGHUP rolls the workers. And bound what connections receive at once.
     """
 
     def stop_gracefully(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGINT, stop_gracefully)
+    rolling.roll_on_hangup(server)
+    if HANGUP_ENDS:
+        signal.signal(signal.SIGHUP, stop_gracefully)
     for listener in server.LISTENERS:  # the connections that it accepts have what it has
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
@@ -81,26 +93,37 @@ def post_fork(server: Any, worker: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    importlib.reload(hitcounter)  # its version; of all else the master has none
+    vars(gasgi)["ASGIProtocol"] = PatientProtocol  # there is no setting for it
     multiprocess.take_place(server.metrics.path, worker.place)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Leave Ctrl-C, which the terminal sends to every process, to the master; keep the collector out of the way.
+    """Leave what a terminal sends to every process to the master; keep the collector out of the way.
 
     And have a stop end the live page's streams, which end by themselves as little as the server ends them: it would
     wait for its whole grace time before the application heard of it.
     """
 
-    def stop() -> None:
+    async def leave() -> None:
+        await take_leave(worker)
         worker.handle_exit_signal()
+
+    def stop() -> None:
+        if worker.leaving:
+            return
+        worker.leave = worker.loop.create_task(leave())
         events = sys.modules.get("counters.dashboard.events")
         if events:  # who has never been asked for a page has not loaded them
             events.feed.close()
 
+    worker.leaving = False
     worker.loop.add_signal_handler(signal.SIGTERM, stop)
     worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, {signal.SIGTERM})
     worker.loop.remove_signal_handler(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    worker.told_ready = worker.loop.create_task(rolling.tell_when_ready(worker))
     # What was imported stays: without it the garbage collector looks at all of Django again and again, which takes
     # tens of milliseconds each time and is what a 99th percentile then shows (docs/adr/0003).
     gc.collect()

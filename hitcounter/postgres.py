@@ -75,7 +75,7 @@ class PrivatePostgres:
     @property
     def url(self) -> str:
         """A libpq URL for the project's database in this cluster."""
-        return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self.socket_directory), safe='')}"
+        return url_of_private(self.directory)
 
     @contextmanager
     def held(self) -> Iterator["PrivatePostgres"]:
@@ -95,18 +95,20 @@ class PrivatePostgres:
                     fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self.stop()
 
-    def run_beside(self, command: list[str]) -> int:
+    def run_beside(self, command: list[str], *, hangup_ends: bool = True) -> int:
         """Run `command` with DATABASE_URL set and return its exit status; start the server again if it dies meanwhile.
 
-        Ctrl-C reaches the command through the terminal, SIGTERM is passed on, and sent for SIGHUP. The command inherits
-        the users' lock: should this process be killed, the server stays up for what it started.
+        Ctrl-C reaches the command through the terminal, SIGTERM is passed on. So is SIGHUP, unless `hangup_ends`: then
+        the terminal was closed, and it is SIGTERM that is sent. The command inherits the users' lock: should this
+        process be killed, the server stays up for what it started.
         """
+        if not hangup_ends:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the command handles it: it begins with what we have
         environment = {**os.environ, "DATABASE_URL": self.url}
         child = subprocess.Popen(command, env=environment, pass_fds=[self._users.fileno()])
         signal.signal(signal.SIGINT, signal.SIG_IGN if sys.stdin.isatty() else _pass_on_to(child))
         signal.signal(signal.SIGTERM, _pass_on_to(child))
-        # The terminal was closed. For gunicorn the same signal means to load its workers anew.
-        signal.signal(signal.SIGHUP, lambda _received, _frame: child.terminate())
+        signal.signal(signal.SIGHUP, (lambda *_: child.terminate()) if hangup_ends else _pass_on_to(child))
         while True:
             with suppress(subprocess.TimeoutExpired):
                 return child.wait(timeout=WATCH_SECONDS)
@@ -260,6 +262,11 @@ class PrivatePostgres:
         if check and done.returncode != 0:
             raise PostgresError(f"{program} failed: {(done.stderr or done.stdout).strip()}")
         return done
+
+
+def url_of_private(directory: Path) -> str:
+    """A libpq URL for the project's database in the cluster in `directory`, whether there is one or not."""
+    return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(_socket_directory(directory.resolve())), safe='')}"
 
 
 def binaries() -> Path:

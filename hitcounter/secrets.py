@@ -4,9 +4,12 @@ import os
 import secrets
 from pathlib import Path
 
+#: As many as it takes for the 50 characters that `manage.py check --deploy` asks of a secret key.
+BYTES = 48
+
 
 def read_or_make(path: Path) -> str:
-    """Return the secret in `path`; where there is none, make one of 256 random bits there, with mode 0600."""
+    """Return the secret in `path`; where there is none, make one of 384 random bits there, with mode 0600."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
@@ -20,7 +23,7 @@ def make(path: Path) -> str:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
+        file.write(secrets.token_urlsafe(BYTES) + "\n")
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -13,16 +13,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 from counters import conf
 from hitcounter import VERSION, secrets
-from hitcounter.environment import BASE_DIR, DATA_DIR, env
+from hitcounter.environment import BASE_DIR, DATA_DIR, env, secret
 from hitcounter.logs import FORMATTERS
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+SHORTEST_SECRET_KEY = 32
 
 
-def _bind(value: str) -> tuple[str, int]:
+def _address(name: str, value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise EnvError(f'Environment variable "HITCOUNTER_BIND" invalid: {value!r} is not like 127.0.0.1:5000.')
+        raise EnvError(f'Environment variable "{name}" invalid: {value!r} is not like 127.0.0.1:5000.')
     return host, int(port)
 
 
@@ -59,6 +60,23 @@ def _database(url: str) -> dict[str, Any]:
         "OPTIONS": {**parts, "pool": pool},
         "CONN_HEALTH_CHECKS": True,  # a pooled connection may be older than the server that it leads to
     }
+
+
+def _secret_key() -> str:
+    """The key from outside; where nothing but this computer reaches the service, one that is made and kept here."""
+    key = secret("HITCOUNTER_SECRET_KEY")
+    if not key and _is_loopback(BIND_HOST):
+        return secrets.read_or_make(DATA_DIR / "secret-key")
+    if not key:
+        raise EnvError(
+            'Environment variable "HITCOUNTER_SECRET_KEY" not set: a service that listens on more than a loopback '
+            "address needs one, or HITCOUNTER_SECRET_KEY_FILE; `openssl rand -base64 48` makes one."
+        )
+    if len(key) < SHORTEST_SECRET_KEY:
+        raise EnvError(
+            f'Environment variable "HITCOUNTER_SECRET_KEY" invalid: it has fewer than {SHORTEST_SECRET_KEY} characters.'
+        )
+    return key
 
 
 def _number(setting: conf.Number) -> int:
@@ -101,12 +119,16 @@ HITCOUNTER_GEOIP_DATABASE: str = _file(conf.GEOIP_DATABASE)
 HITCOUNTER_TRUSTED_PROXIES: str = _text(conf.TRUSTED_PROXIES)
 HITCOUNTER_FORWARDED_HEADER: str = _text(conf.FORWARDED_HEADER) or conf.FORWARDED_HEADER.default
 
-BIND_HOST, BIND_PORT = _bind(env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
+BIND_HOST, BIND_PORT = _address("HITCOUNTER_BIND", env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
 HITCOUNTER_BIND = f"{BIND_HOST}:{BIND_PORT}"
+HITCOUNTER_PUBLISH = env.str("HITCOUNTER_PUBLISH", "")
+PUBLISH_HOST, _ = _address("HITCOUNTER_PUBLISH", HITCOUNTER_PUBLISH or HITCOUNTER_BIND)
+HITCOUNTER_HOSTS: list[str] = env.list("HITCOUNTER_HOSTS", [])
+#: Other names and trusted proxies both mean that others come in through a proxy.
+FOR_LOCAL_USE = _is_loopback(PUBLISH_HOST) and not HITCOUNTER_HOSTS and not HITCOUNTER_TRUSTED_PROXIES
 HITCOUNTER_WORKERS = env.int("HITCOUNTER_WORKERS", os.cpu_count() or 1, validate=validate.Range(1, 1024))
-# A name of its own or a proxy means that others come from elsewhere, though the service listens on loopback alone.
-_others_come = bool(env.list("HITCOUNTER_HOSTS", []) or HITCOUNTER_TRUSTED_PROXIES)
-HITCOUNTER_OPEN = env.bool("HITCOUNTER_OPEN", _is_loopback(BIND_HOST) and not _others_come)
+HITCOUNTER_OPEN = env.bool("HITCOUNTER_OPEN", FOR_LOCAL_USE)
+HITCOUNTER_TLS = env.bool("HITCOUNTER_TLS", not FOR_LOCAL_USE)
 # Where this very service answers: an address that listens everywhere is reached over loopback.
 _own_host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(BIND_HOST, BIND_HOST)  # noqa: S104 (compared, not bound)
 HITCOUNTER_OWN_URL = f"http://{_own_host}:{BIND_PORT}"
@@ -114,11 +136,14 @@ HITCOUNTER_DATA_DIR = DATA_DIR
 HITCOUNTER_LOG_FORMAT = env.str("HITCOUNTER_LOG_FORMAT", "text", validate=validate.OneOf(list(FORMATTERS)))
 HITCOUNTER_VERSION = VERSION
 
-SECRET_KEY = env.str("HITCOUNTER_SECRET_KEY", "") or secrets.read_or_make(DATA_DIR / "secret-key")
+SECRET_KEY = _secret_key()
+#: Of the first user, who is made when there is none; on a loopback address one is made without it.
+HITCOUNTER_ADMIN_PASSWORD = secret("HITCOUNTER_ADMIN_PASSWORD")
+MAKES_SECRETS = _is_loopback(BIND_HOST)
 DEBUG = False
-ALLOWED_HOSTS = [*LOOPBACK_NAMES, BIND_HOST, *env.list("HITCOUNTER_HOSTS", [])]
+ALLOWED_HOSTS = [*LOOPBACK_NAMES, BIND_HOST, *HITCOUNTER_HOSTS]
 
-DATABASES = {"default": _database(env.str("DATABASE_URL", ""))}
+DATABASES = {"default": _database(secret("DATABASE_URL"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
@@ -189,6 +214,20 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
+
+# A proxy in front speaks TLS, and says so; it must overwrite what clients send by that name.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HITCOUNTER_TLS else None
+SECURE_SSL_REDIRECT = HITCOUNTER_TLS
+# Who looks after the service asks it directly. What counts never comes here under ASGI, and counts over HTTP as well.
+SECURE_REDIRECT_EXEMPT = [r"^healthz/", r"^metrics/?$", r"^api/", r"^pixel\.gif$"]
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HITCOUNTER_TLS else 0
+# This host's own matter: whether the names below it, and lists in browsers, should follow (W005, W021), is a decision
+# about a domain of which this service may have one name among many. A proxy can add both.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HITCOUNTER_TLS
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 # Pages load what this service serves, and nothing that stands in them runs or styles. (data: for the admin's and the
 # API documentation's own images.)
@@ -241,8 +280,9 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# A body is kept in memory, never in a file: there may be no place for one. hitcounter/asgi.py lets no more through.
+# A body is kept in memory, never in a file: there may be no place for one. hitcounter/bodies.py lets no more through.
 FILE_UPLOAD_MAX_MEMORY_SIZE = conf.MOST_BODY_BYTES + 1
+DATA_UPLOAD_MAX_MEMORY_SIZE = conf.MOST_FORM_BYTES
 
 STATIC_URL = "static/"
 # Static files are found in the installed packages: nothing has to be collected before a start.

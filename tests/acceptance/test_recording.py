@@ -39,6 +39,7 @@ def behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         HITCOUNTER_WORKERS=str(WORKERS),
         HITCOUNTER_OPEN="on",
         HITCOUNTER_TRUSTED_PROXIES="127.0.0.1",
+        HITCOUNTER_TLS="off",
         HITCOUNTER_COUNTRY_HEADER="CF-IPCountry",
     ) as running:
         yield running

@@ -29,6 +29,8 @@ EXAMPLE = (PROJECT / ".env.example").read_text()
 #: Where to listen, where to keep data, which database: the image's and the compose file's own matter.
 OF_THE_IMAGE = {"HITCOUNTER_BIND", "HITCOUNTER_DATA_DIR"}
 OF_COMPOSE = {"DATABASE_URL"}
+#: Compose hands on the secrets themselves; files are for those who run the image with something else.
+FILES = {name for name in settings_read() if name.endswith("_FILE")}
 
 
 def instructions(name: str) -> list[str]:
@@ -73,9 +75,13 @@ def answering(status: int):
             thread.join()
 
 
-def test_the_service_is_published_on_the_loopback_address_alone():
+def test_the_service_is_published_on_the_loopback_address_unless_the_operator_says_otherwise():
     port = image_environment()["HITCOUNTER_BIND"].rpartition(":")[2]
-    assert WEB["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert WEB["ports"] == [f"${{HITCOUNTER_PUBLISH:-127.0.0.1:5000}}:{port}"]
+
+
+def test_the_service_knows_where_it_is_published():
+    assert WEB["ports"][0].startswith(WEB["environment"]["HITCOUNTER_PUBLISH"] + ":")
 
 
 def test_postgresql_is_not_published():
@@ -142,8 +148,40 @@ def test_data_is_kept_in_named_volumes():
     assert set(COMPOSE["volumes"]) == {"data", "postgres"}
 
 
+@pytest.mark.parametrize("name", ["web", "postgres"])
+def test_each_service_can_do_no_more_than_it_must(name):
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert set(service["deploy"]["resources"]["limits"]) == {"memory", "pids"}
+    assert not {"privileged", "network_mode", "pid", "ipc", "devices"} & set(service)
+    assert not any(volume.startswith((".", "/")) for volume in service["volumes"])
+
+
+def test_neither_runs_as_root():
+    assert "user" not in WEB  # it has the image's
+    assert POSTGRES["user"] == "postgres"
+
+
+def test_the_database_has_no_way_out():
+    assert POSTGRES["networks"] == ["database"]
+    assert COMPOSE["networks"] == {"database": {"internal": True}}
+    assert set(WEB["networks"]) == {"default", "database"}
+
+
+def test_the_database_writes_where_its_socket_is_and_to_its_volume():
+    assert [place.partition(":")[0] for place in POSTGRES["tmpfs"]] == ["/tmp", "/run/postgresql"]  # noqa: S108
+
+
+def test_both_say_whether_they_are_well():
+    assert instructions("HEALTHCHECK")
+    assert POSTGRES["healthcheck"]["test"]
+
+
 def test_the_root_file_system_is_read_only():
-    assert WEB["read_only"] is True
     assert image_environment()["PYTHONDONTWRITEBYTECODE"] == "1"
     assert image_environment()["GUNICORN_CMD_ARGS"] == "--worker-tmp-dir /dev/shm"
 
@@ -181,7 +219,7 @@ def test_the_service_gets_the_time_that_a_graceful_stop_takes():
 
 def test_every_setting_reaches_the_container():
     handed_on = {name for name in WEB["environment"] if name.startswith("HITCOUNTER_")}
-    assert handed_on == settings_read() - OF_THE_IMAGE - OF_COMPOSE
+    assert handed_on == settings_read() - OF_THE_IMAGE - OF_COMPOSE - FILES
     assert set(image_environment()) >= OF_THE_IMAGE
     assert set(WEB["environment"]) >= OF_COMPOSE
 
@@ -193,9 +231,14 @@ def test_the_example_names_every_variable_with_a_comment():
     assert all(block[0].startswith("# ") for block in paragraphs)
 
 
-def test_the_example_sets_the_password_of_compose_and_nothing_that_make_run_reads():
-    assert dotenv_values(PROJECT / ".env.example").keys() == {"POSTGRES_PASSWORD"}
-    assert dotenv_values(PROJECT / ".env.example")["POSTGRES_PASSWORD"]
+def test_the_example_sets_nothing_and_no_secret_above_all():
+    assert dotenv_values(PROJECT / ".env.example") == {}
+
+
+@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "HITCOUNTER_SECRET_KEY"])
+def test_compose_does_not_start_without_its_secrets(name):
+    assert re.search(rf"\$\{{{name}:\?[^}}]+\}}", COMPOSE_TEXT)
+    assert not re.search(rf"\$\{{{name}(:?-|\}})", COMPOSE_TEXT)
 
 
 @pytest.mark.parametrize("setting", conf.SETTINGS, ids=lambda setting: setting.name)

@@ -29,13 +29,15 @@ def settings_read() -> set[str]:
 
 
 def _variables_in(tree: ast.AST) -> Iterator[str]:
-    """The names in calls like `env.str("NAME", …)`."""
+    """The names in calls like `env.str("NAME", …)`, and `secret("NAME")`, which reads a file's name, too."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id="env"), attr=reads), args=[ast.Constant(value=str(name)), *_]
             ) if reads != "read_env":
                 yield name
+            case ast.Call(func=ast.Name(id="secret"), args=[ast.Constant(value=str(name))]):
+                yield from (name, f"{name}_FILE")
 
 
 def table(title: str) -> dict[str, list[str]]:

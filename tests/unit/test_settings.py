@@ -14,6 +14,9 @@ from counters import conf
 from tests.service import PROJECT
 from tests.unit.test_countries import country_file
 
+SECRETS = ("HITCOUNTER_SECRET_KEY", "HITCOUNTER_ADMIN_PASSWORD")
+LONG = "0123456789abcdef" * 4
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _starter() -> Iterator[None]:
@@ -60,6 +63,11 @@ def in_a_process(tmp_path: Path, code: str, environment: dict[str, str]) -> subp
         ("HITCOUNTER_WORKERS", "0"),
         ("HITCOUNTER_WORKERS", "two"),
         ("HITCOUNTER_OPEN", "perhaps"),
+        ("HITCOUNTER_TLS", "perhaps"),
+        ("HITCOUNTER_PUBLISH", "5000"),
+        ("HITCOUNTER_SECRET_KEY", "x" * 31),
+        *((f"{name}_FILE", bad) for name in SECRETS for bad in ("nowhere", "counters")),
+        *((f"{name}_FILE", "docs/screenshots/path-light.webp") for name in SECRETS),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("DATABASE_URL", "nonsense"),
         *((setting.name, bad) for setting in conf.NUMBERS for bad in ("1.5", str(setting.greatest + 1))),
@@ -92,11 +100,30 @@ def test_a_malformed_value_stops_the_start_in_one_sentence_that_names_it(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("bind", "is_open"),
-    [("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("0.0.0.0:1", False), ("192.0.2.7:1", False)],
+    ("given", "local"),
+    [
+        ({"HITCOUNTER_BIND": "127.0.0.1:1"}, True),
+        ({"HITCOUNTER_BIND": "localhost:1"}, True),
+        ({"HITCOUNTER_BIND": "[::1]:1"}, True),
+        ({"HITCOUNTER_BIND": "0.0.0.0:1"}, False),
+        ({"HITCOUNTER_BIND": "192.0.2.7:1"}, False),
+        ({"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_PUBLISH": "127.0.0.1:80"}, True),
+        ({"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_PUBLISH": "0.0.0.0:80"}, False),
+        ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_PUBLISH": "192.0.2.7:80"}, False),
+        ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_HOSTS": "counts.example.org"}, False),
+        ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_TRUSTED_PROXIES": "1"}, False),
+    ],
+    ids=lambda given: " ".join(given.values()) if isinstance(given, dict) else None,
 )
-def test_a_service_is_open_by_itself_only_on_loopback(tmp_path: Path, bind: str, is_open: bool):
-    assert value(tmp_path, "HITCOUNTER_OPEN", HITCOUNTER_BIND=bind) == str(is_open)
+def test_what_is_for_local_use_is_open_and_without_tls_and_nothing_else_is(tmp_path: Path, given, local):
+    shown = value(tmp_path, "HITCOUNTER_OPEN, settings.HITCOUNTER_TLS", HITCOUNTER_SECRET_KEY=LONG, **given)
+    assert shown == f"{local} {not local}"
+
+
+def test_the_operator_has_the_last_word_on_both(tmp_path: Path):
+    given = {"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_OPEN": "on", "HITCOUNTER_TLS": "off"}
+    shown = value(tmp_path, "HITCOUNTER_OPEN, settings.HITCOUNTER_TLS", HITCOUNTER_SECRET_KEY=LONG, **given)
+    assert shown == "True False"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +149,7 @@ def test_a_service_on_loopback_is_not_open_by_itself_where_others_come_through_a
     ],
 )
 def test_the_service_reaches_itself_where_it_listens(tmp_path: Path, bind: str, url: str):
-    assert value(tmp_path, "HITCOUNTER_OWN_URL", HITCOUNTER_BIND=bind) == url
+    assert value(tmp_path, "HITCOUNTER_OWN_URL", HITCOUNTER_BIND=bind, HITCOUNTER_SECRET_KEY=LONG) == url
 
 
 def test_a_database_url_is_read_as_libpq_reads_it(tmp_path: Path):
@@ -162,8 +189,64 @@ def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: P
 
 
 def test_a_secret_key_from_the_environment_is_taken_as_it_is(tmp_path: Path):
-    assert value(tmp_path, "SECRET_KEY", HITCOUNTER_SECRET_KEY="from outside") == "from outside"
+    assert value(tmp_path, "SECRET_KEY", HITCOUNTER_SECRET_KEY=LONG) == LONG
     assert not (tmp_path / "secret-key").exists()
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:1", "192.0.2.7:1"])
+def test_who_listens_on_more_than_loopback_is_told_to_bring_a_secret_key(tmp_path: Path, bind: str):
+    done = run(tmp_path, "check", HITCOUNTER_BIND=bind)
+    assert done.returncode == 1
+    assert "HITCOUNTER_SECRET_KEY" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "secret-key").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [("HITCOUNTER_SECRET_KEY", "SECRET_KEY"), ("HITCOUNTER_ADMIN_PASSWORD", "HITCOUNTER_ADMIN_PASSWORD")],
+)
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, name: str, attribute: str):
+    (tmp_path / "secret").write_text(LONG + "\n")
+    assert value(tmp_path, attribute, **{f"{name}_FILE": str(tmp_path / "secret")}) == LONG
+
+
+def test_the_database_may_stand_in_a_file(tmp_path: Path):
+    (tmp_path / "secret").write_text("postgresql://me@db.example/counts\n")
+    given = {"DATABASE_URL": "", "DATABASE_URL_FILE": str(tmp_path / "secret")}
+    assert value(tmp_path, "DATABASES['default']['HOST']", **given) == "db.example"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", *SECRETS])
+def test_a_secret_that_is_given_twice_stops_the_start(tmp_path: Path, name: str):
+    (tmp_path / "secret").write_text(LONG)
+    done = run(tmp_path, "check", **{name: LONG, f"{name}_FILE": str(tmp_path / "secret")})
+    assert done.returncode == 1
+    assert f'"{name}" and "{name}_FILE" are both set' in done.stderr
+
+
+def test_a_file_without_a_secret_stops_the_start(tmp_path: Path):
+    (tmp_path / "secret").write_text("\n")
+    done = run(tmp_path, "check", HITCOUNTER_SECRET_KEY_FILE=str(tmp_path / "secret"))
+    assert done.returncode == 1
+    assert 'HITCOUNTER_SECRET_KEY_FILE" invalid' in done.stderr
+
+
+def test_production_settings_pass_djangos_own_check(tmp_path: Path):
+    production = {
+        "HITCOUNTER_BIND": "0.0.0.0:5000",
+        "HITCOUNTER_HOSTS": "counts.example.org",
+        "HITCOUNTER_SECRET_KEY": LONG,
+    }
+    done = run(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **production)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_tls_djangos_own_check_does_not_pass(tmp_path: Path):
+    given = {"HITCOUNTER_SECRET_KEY": LONG, "HITCOUNTER_TLS": "off"}
+    done = run(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **given)
+    assert done.returncode == 1
+    assert "security.W008" in done.stderr
 
 
 def test_hourly_figures_are_not_kept_for_fewer_days_than_hit_rows(tmp_path: Path):

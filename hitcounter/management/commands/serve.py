@@ -7,10 +7,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management import BaseCommand, call_command
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connection
 
 from hitcounter import secrets
+from hitcounter.environment import BASE_DIR
 
 MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters migrate', 0))"
 MIGRATION_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters migrate', 0))"
@@ -27,16 +30,23 @@ class Command(BaseCommand):
             cursor.execute(MIGRATION_UNLOCK)
         connection.close()
         self.say_where()
-        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", "hitcounter.asgi:application"]
-        os.execv(sys.executable, gunicorn)  # noqa: S606 (no shell is wanted)
+        os.chdir(BASE_DIR)  # where gunicorn finds the project
+        os.environ["HITCOUNTER_MASTER_LOG_FORMAT"] = settings.HITCOUNTER_LOG_FORMAT
+        os.execv(sys.executable, gunicorn("hitcounter.asgi:application"))  # noqa: S606 (no shell is wanted)
 
     def make_first_user(self) -> None:
         users = get_user_model().objects
         if users.exists():
             return
-        file: Path = settings.HITCOUNTER_DATA_DIR / "admin-password"
-        users.create_superuser("admin", password=secrets.read_or_make(file))
-        self.stdout.write(f"Made the admin user 'admin'; the password is in {file}.")
+        if settings.HITCOUNTER_ADMIN_PASSWORD:
+            users.create_superuser("admin", password=_fit(settings.HITCOUNTER_ADMIN_PASSWORD))
+            self.stdout.write("Made the admin user 'admin', with the password in HITCOUNTER_ADMIN_PASSWORD.")
+        elif settings.MAKES_SECRETS:
+            file: Path = settings.HITCOUNTER_DATA_DIR / "admin-password"
+            users.create_superuser("admin", password=secrets.read_or_make(file))
+            self.stdout.write(f"Made the admin user 'admin'; the password is in {file}.")
+        else:
+            self.stdout.write("There is no user yet: `manage.py createsuperuser` makes one.")
 
     def say_where(self) -> None:
         url = settings.HITCOUNTER_OWN_URL
@@ -47,4 +57,24 @@ class Command(BaseCommand):
             f"  statistics  {url}/stats/\n"
             f"  admin       {url}/admin/\n"
         )
+        if settings.HITCOUNTER_TLS:
+            self.stdout.write(
+                "All but counting is answered over HTTPS alone, of which a proxy in front tells by X-Forwarded-Proto; "
+                "HITCOUNTER_TLS=off where there is none.\n"
+            )
         self.stdout.flush()
+
+
+def gunicorn(application: str) -> list[str]:
+    """The command that serves an application as this project is served."""
+    where = ["--bind", settings.HITCOUNTER_BIND, "--workers", str(settings.HITCOUNTER_WORKERS)]
+    return [sys.executable, "-m", "gunicorn", "-c", "python:hitcounter.gunicorn", *where, application]
+
+
+def _fit(password: str) -> str:
+    """The first user's password, from outside. Raises CommandError for one that Django thinks too easy to guess."""
+    try:
+        validate_password(password)
+    except ValidationError as error:
+        raise CommandError(f"HITCOUNTER_ADMIN_PASSWORD is too weak: {' '.join(error.messages)}") from None
+    return password

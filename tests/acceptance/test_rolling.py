@@ -1,0 +1,181 @@
+"""SIGHUP gives the service new workers: no acknowledged hit is lost, no request stays without an answer."""
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.client import Connection, ask
+from tests.acceptance.load import Load
+from tests.service import PROJECT, Service
+
+#: Becomes the command that follows, in a session without a terminal, or with the one that is named.
+APART = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"]
+ON_TERMINAL = [
+    sys.executable,
+    "-c",
+    "import os, sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])",
+]
+PATIENCE_SECONDS = 60
+
+
+class Rolling(Service):
+    """A service without a terminal, as systemd starts it."""
+
+    def __init__(self, data_dir: Path, project: Path = PROJECT, **environment: str) -> None:
+        super().__init__(data_dir, DATABASE_URL="", HITCOUNTER_WORKERS="2", **environment)
+        self.command = [*APART, sys.executable, str(project / "manage.py"), "serve"]
+
+    def workers(self) -> set[int]:
+        """The processes that take connections."""
+        pids = {self.process.pid}
+        generations = [pids]
+        while generations[-1]:
+            generations.append({child for pid in generations[-1] for child in children(pid)})
+        masters = [pid for generation in generations for pid in generation if is_gunicorn(pid) and children(pid)]
+        return set(children(masters[0])) if masters else set()
+
+    def roll(self) -> None:
+        """Send SIGHUP, and return when no worker of before is left."""
+        before = self.workers()
+        assert len(before) == 2
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & self.workers() and len(self.workers()) == 2)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_gunicorn(pid: int) -> bool:
+    try:
+        return b"hitcounter.gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_workers_are_rolled_under_load_and_nothing_is_lost_nor_left_without_an_answer(tmp_path: Path):
+    with Rolling(tmp_path) as service:
+        with Load(service, "/api/rolling/") as load:
+            load.wait_for(500)
+            for _ in range(2):
+                service.roll()
+                load.wait_for(500)
+        counts = service.counts("/api/rolling/")
+        load.assert_bounds_hold(counts)
+        assert set(load.answers) == {200}
+        assert sum(counts.values()) == load.acknowledged.total()
+
+
+def test_a_connection_that_rests_while_workers_are_rolled_is_answered_once_more(tmp_path: Path):
+    with Rolling(tmp_path) as service:
+        resting = [Connection(service) for _ in range(8)]
+        for connection in resting:
+            connection.ask("/api/resting/")
+        before = service.workers()
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(service.workers()) > 2)
+        answers = [connection.ask("/api/resting/") for connection in resting]
+        assert sorted(answer.json()["count"] for answer in answers) == list(range(9, 17))
+        for connection in resting:
+            connection.close()
+        wait_until(lambda: not before & service.workers())
+        assert ask(service, "/api/resting/").json()["count"] == 17
+
+
+def test_new_workers_have_code_and_settings_as_they_are_now(tmp_path: Path):
+    project = tmp_path / "project"
+    for name in ("hitcounter", "counters", "templates"):
+        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "manage.py", project)
+    (project / ".env").write_text("HITCOUNTER_MAX_LOADTEST=7\n")
+    (tmp_path / "data").mkdir()
+    with Rolling(tmp_path / "data", project) as service:
+        assert "7" in post(service, "/test/8/")
+        version = service.get("/schema/").json()["info"]["version"]
+        (project / ".env").write_text("HITCOUNTER_MAX_LOADTEST=6\n")
+        (project / "hitcounter" / "__init__.py").write_text('VERSION = "99.0"\n')
+        service.roll()
+        assert "6" in post(service, "/test/8/")
+        assert service.get("/schema/").json()["info"]["version"] == "99.0" != version
+
+
+def post(service: Service, path: str) -> str:
+    answer = ask(service, path, "POST")
+    assert answer.status == 400
+    return " ".join(re.findall(r"\d+", answer.body.decode()))
+
+
+def test_settings_that_make_no_sense_leave_the_workers_as_they_are(tmp_path: Path):
+    key = tmp_path / "key"
+    key.write_text("k" * 64)
+    (tmp_path / "data").mkdir()
+    with Rolling(tmp_path / "data", HITCOUNTER_SECRET_KEY_FILE=str(key)) as service:
+        before = service.workers()
+        key.write_text("short")
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "The workers stay as they are" in service.output())
+        assert "HITCOUNTER_SECRET_KEY" in service.output()
+        assert "kkkk" not in service.output()
+        assert service.workers() == before
+        assert ask(service, "/api/still/").status == 200
+        key.write_text("l" * 64)
+        service.roll()
+
+
+def test_a_terminal_that_is_closed_stops_the_service(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    with on_terminal(Rolling(tmp_path), theirs) as service:
+        assert ask(service, "/api/terminal/").status == 200
+        os.close(theirs)
+        os.close(ours)
+        assert service.process.wait(timeout=PATIENCE_SECONDS) is not None
+    assert not service.ready()
+
+
+def test_who_starts_it_with_nohup_means_it_to_go_on(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    with on_terminal(Rolling(tmp_path), theirs, shutil.which("nohup") or "nohup") as service:
+        service.roll()
+        os.close(theirs)
+        os.close(ours)
+        time.sleep(1)
+        assert ask(service, "/api/nohup/").status == 200
+
+
+def on_terminal(service: Service, terminal: int, *before: str) -> Service:
+    """A service that is yet to be started, on this terminal."""
+    service.command = [*ON_TERMINAL, os.ttyname(terminal), *before, sys.executable, str(PROJECT / "manage.py"), "serve"]
+    return service
+
+
+def test_the_master_has_no_settings_that_workers_would_inherit():
+    code = "import sys, hitcounter.gunicorn; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert "gunicorn" in done.stdout
+    for name in ("django", "environs", "psycopg"):
+        assert f"'{name}'" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["hitcounter.settings", "hitcounter.environment"])
+def test_nor_does_it_import_them(name: str):
+    code = f"import sys, hitcounter.gunicorn; sys.exit({name!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

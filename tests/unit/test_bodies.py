@@ -1,0 +1,93 @@
+"""Bodies on their way to Django: bounded in length and in time."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
+
+
+def coming(*pieces: bytes, at_the_end: str = "http.request") -> Any:
+    """A `receive` that gives these pieces, and then waits for ever or says that the client is gone."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    if at_the_end == "http.request":
+        messages[-1]["more_body"] = False
+    if at_the_end == "http.disconnect":
+        messages.append({"type": "http.disconnect"})
+
+    async def receive() -> dict[str, Any]:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop(0)
+
+    return receive
+
+
+async def all_of(body: Body) -> bytes:
+    read = b""
+    while True:
+        message = await body.receive()
+        read += message["body"]
+        if not message["more_body"]:
+            return read
+
+
+async def test_a_body_passes_as_it_is():
+    assert await all_of(Body(coming(b"ab", b"c"), 3)) == b"abc"
+    assert await all_of(SmallBody(coming(b"ab", b"c"), 3)) == b"abc"
+
+
+async def test_what_is_beyond_the_bound_is_forgotten():
+    assert await all_of(Body(coming(b"ab", b"cd", b"ef"), 3)) == b"abc"
+
+
+async def test_a_small_body_that_is_too_long_is_refused_when_all_of_it_has_come():
+    body = SmallBody(coming(b"ab", b"cd", b"ef"), 3)
+    assert [(await body.receive())["body"] for _ in range(2)] == [b"ab", b"cd"]
+    with pytest.raises(BodyRefused, match="at most 3 bytes") as refused:
+        await body.receive()
+    assert refused.value.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_refused():
+    body = Body(coming(b"ab", at_the_end="nothing"), 9, longest_seconds=0.05)
+    await body.receive()
+    with pytest.raises(BodyRefused) as refused:
+        await body.receive()
+    assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
+
+
+async def test_a_body_that_trickles_is_refused_however_often_it_goes_on():
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    with pytest.raises(BodyRefused):
+        await asyncio.wait_for(all_of(Body(receive, 9, longest_seconds=0.1)), 5)
+
+
+async def test_a_client_that_leaves_or_that_gunicorn_gives_up_is_as_late():
+    with pytest.raises(BodyRefused) as refused:
+        await all_of(Body(coming(b"ab", at_the_end="http.disconnect"), 9))
+    assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
+
+
+async def test_after_the_body_one_may_wait_for_ever_for_the_client_to_leave():
+    body = Body(coming(b"ab", at_the_end="http.request"), 9, longest_seconds=0.05)
+    await all_of(body)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(body.receive(), 0.2)
+
+
+async def test_a_refusal_is_answered_in_json():
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await answer(BodyRefused(HTTPStatus.REQUEST_TIMEOUT, "Too late."), send)
+    assert sent[0]["status"] == 408
+    assert (b"content-type", b"application/json") in sent[0]["headers"]
+    assert sent[1]["body"] == b'{"detail": "Too late."}'
