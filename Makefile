@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test test-long lint bench clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -12,10 +12,16 @@ help:  ## say what can be made
 run: $(VENV)/installed  ## serve on HITCOUNTER_BIND (127.0.0.1:5000) until Ctrl-C; without DATABASE_URL, on a PostgreSQL of its own
 	@exec $(PYTHON) manage.py serve
 
+# On one process more than there are cores, since many tests wait.
+PYTEST := $(PYTHON) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+
 # Else each of the processes, and each service that they start, would compile all modules anew.
-test: export PYTHONDONTWRITEBYTECODE :=
-test: $(VENV)/installed-dev  ## run all tests, against real PostgreSQL, on one process more than there are cores: many wait
-	$(PYTHON) -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+test test-long: export PYTHONDONTWRITEBYTECODE :=
+test: $(VENV)/installed-dev  ## run the tests, against real PostgreSQL, but for those that take long
+	$(PYTEST) -m "not long"
+
+test-long: $(VENV)/installed-dev  ## run those that take long: commands and services that are killed, flooded, waited for
+	$(PYTEST) -m long
 
 lint: $(VENV)/installed-dev  ## check style, types, import rules, missing migrations and production settings
 	$(VENV)/bin/ruff check .

@@ -269,7 +269,8 @@ async def _send_apart(plan: Plan, progress: Progress) -> Report:
     assert process.stdin
     assert process.stdout
     try:
-        process.stdin.write(json.dumps(asdict(plan)).encode() + b"\n")
+        with suppress(OSError, RuntimeError):  # it is gone already, which its status tells; uvloop says RuntimeError
+            process.stdin.write(json.dumps(asdict(plan)).encode() + b"\n")
         report = await _report(process.stdout, progress)
         status = await process.wait()
     finally:

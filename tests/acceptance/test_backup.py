@@ -18,6 +18,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.acceptance.load import Load
 from tests.service import PROJECT, Service, free_port
 
+pytestmark = pytest.mark.long
+
 WAIT_SECONDS = 60
 
 

@@ -94,6 +94,7 @@ class Batches:
         asyncio.run(connected())
 
 
+@pytest.mark.long
 def test_batches_that_are_sent_fifty_times_at_once_are_counted_once(service: Service):
     batches = Batches(service, "/storm/")
     made = [batches.make() for _ in range(KEYS)]
@@ -107,6 +108,7 @@ def test_batches_that_are_sent_fifty_times_at_once_are_counted_once(service: Ser
     assert service.counts("/storm/") == batches.sent
 
 
+@pytest.mark.long
 def test_batches_whose_worker_is_killed_are_counted_once_when_they_are_sent_again(tmp_path: Path):
     with Service(tmp_path, DATABASE_URL="", HITCOUNTER_WORKERS="2") as service:
         batches = Batches(service, "/killed/")

@@ -16,6 +16,8 @@ import pytest
 from hitcounter.postgres import PrivatePostgres
 from tests.service import PROJECT, put_database
 
+pytestmark = pytest.mark.long
+
 SEED = 20260301
 KILLS = 20
 REPEATED = 30

@@ -16,6 +16,8 @@ from tests.acceptance.load import Load
 from tests.acceptance.test_faults import ask_patiently, children, kill
 from tests.service import Service
 
+pytestmark = pytest.mark.long
+
 #: What a client sends that is nobody's business.
 ADDRESS, AGENT, REFERRER, VISITOR, QUERY, COOKIE, KEY, BODY = (
     "203.0.113.77",
@@ -33,7 +35,6 @@ HEADERS = {
     "X-Forwarded-For": ADDRESS,
     "User-Agent": AGENT,
     "Cookie": f"hitcounter_session={COOKIE}; a={COOKIE}",
-    "Authorization": f"Bearer {KEY}",
     "X-Request-ID": "r-4711",
 }
 NO_REFERRERS = "ALTER TABLE counters_dimensionset ADD CHECK (referrer_url = '') NOT VALID"
@@ -59,13 +60,14 @@ def lines(service: Service) -> list[dict]:
     return [json.loads(line) for line in printed[begin + 1 :] if line]
 
 
-def ask_all(service: Service, case: str) -> dict[str, int]:
+def ask_all(service: Service, key: str, case: str) -> dict[str, int]:
     """Every kind of request, each with all that is personal, and how it was answered; a case has its own referrer."""
     referrer = f"https://example.org/{REFERRER}/{case}"
     item = {"path": "/a", "visitor": VISITOR, "referrer": referrer, "user_agent": AGENT}
 
     def answered(method: str, path: str, **options) -> int:
-        headers = HEADERS | {"Referer": referrer} | options.pop("headers", {})
+        own = {"Referer": referrer, "Authorization": f"Bearer {key}"}
+        headers = HEADERS | own | options.pop("headers", {})
         return requests.request(method, service.url + path, headers=headers, timeout=30, **options).status_code
 
     return {
@@ -79,6 +81,7 @@ def ask_all(service: Service, case: str) -> dict[str, int]:
         "nowhere": answered("GET", f"/nowhere/?{QUERY}"),
         "bad host": answered("GET", f"/stats/?{QUERY}", headers={"Host": "evil.example"}),
         "login": answered("POST", "/admin/login/", data={"username": VISITOR, "password": BODY}),
+        "wrong key": answered("GET", "/stats/", headers={"Authorization": f"Bearer {KEY}"}),
         "bad header": answered("GET", "/api/a/", headers={"X-Consumer": KEY * 50}),
     }
 
@@ -87,23 +90,25 @@ def test_nothing_personal_is_logged_whatever_fails(tmp_path: Path, database: Pri
     settings = {"HITCOUNTER_LOG_FORMAT": "json", "HITCOUNTER_TRUSTED_PROXIES": "1"}
     settings |= {"HITCOUNTER_OPEN": "on", "HITCOUNTER_TLS": "off"}
     with Service(tmp_path, DATABASE_URL=with_password(database), HITCOUNTER_WORKERS="1", **settings) as service:
-        answers = {"": ask_all(service, "")}
+        key = service.made_key("admin")
+        answers = {"": ask_all(service, key, "")}
         with psycopg.connect(database.url, autocommit=True) as admin:
             admin.execute(NO_REFERRERS)
-            answers["no referrers"] = ask_all(service, "no-referrers")
+            answers["no referrers"] = ask_all(service, key, "no-referrers")
             admin.execute(NO_COUNTERS)
-            answers["no counters"] = ask_all(service, "no-counters")
+            answers["no counters"] = ask_all(service, key, "no-counters")
             admin.execute(COUNTERS_AGAIN)
         database.stop()
-        answers["no database"] = ask_all(service, "no-database")
+        answers["no database"] = ask_all(service, key, "no-database")
         database.start()  # without it, a stop would wait for the batch that is in doubt
     assert (answers[""]["hit"], answers["no referrers"]["hit"], answers["no database"]["hit"]) == (200, 400, 503)
     assert (answers[""]["view"], answers["no referrers"]["view"], answers["no database"]["view"]) == (200, 400, 503)
     assert (answers[""]["overview"], answers["no counters"]["overview"]) == (200, 500)
     assert (answers[""]["batch"], answers["no referrers"]["batch"], answers["no database"]["batch"]) == (200, 500, 503)
+    assert (answers[""]["wrong key"], answers["no database"]["wrong key"]) == (401, 401)
     log = lines(service)
     text = json.dumps(log)
-    for personal in (*PERSONAL, PASSWORD, "evil.example"):
+    for personal in (*PERSONAL, PASSWORD, "evil.example", key[9:]):
         assert personal not in text, personal
     # All of it failed where it was meant to, and was told.
     assert [line for line in log if "violates check constraint" in line["message"]]

@@ -17,6 +17,8 @@ from tests.acceptance.client import Connection, ask
 from tests.acceptance.load import Load
 from tests.service import PROJECT, Service
 
+pytestmark = pytest.mark.long
+
 #: Becomes the command that follows, in a session without a terminal, or with the one that is named.
 APART = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"]
 ON_TERMINAL = [

@@ -16,6 +16,8 @@ from tests.hits_stub import HitsStub
 from tests.host.running import ASGI, THREADS, WSGI, Host, wait_until
 from tests.service import PROJECT, free_port
 
+pytestmark = pytest.mark.long
+
 SERVERS = pytest.mark.parametrize("server", [WSGI, THREADS, ASGI], ids=["sync", "threads", "asgi"])
 
 
