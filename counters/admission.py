@@ -35,7 +35,10 @@ def others(paths: Collection[str]) -> dict[str, str]:
         return {}
     known = set(Counter.objects.filter(id__in=map(counter_id, paths)).values_list("path", flat=True))
     new = [path for path in paths if path not in known]
-    elsewhere = allowed.others(allowed.doubtful(new, len(new)))
+    doubtful = allowed.doubtful(new, len(new))
+    strange = allowed.strange(doubtful)
+    settled = [prefix for prefix in strange if Counter.objects.filter(path_begins_with(prefix)).exists()]
+    elsewhere = allowed.others(doubtful, known, settled)
     allowed.gained(path for path in new if path not in elsewhere)
     return elsewhere
 

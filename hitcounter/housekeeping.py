@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection
 from psycopg import Connection, Error
 
 from counters import hits, metrics
-from counters.admission import count_paths
+from counters.admission import count_paths, new_paths
 from counters.maintenance import Failed, MaintenanceBusy, maintain
 from counters.sentences import sentence_of
 
@@ -43,17 +43,31 @@ class Housekeeping:
 
     async def _run(self) -> None:
         while not self._stopped.is_set():
+            await asyncio.to_thread(self._count_paths)
             await asyncio.to_thread(self._maintain)
             try:
                 await asyncio.wait_for(self._stopped.wait(), EVERY_SECONDS)
             except TimeoutError:
                 continue
 
-    def _maintain(self) -> None:
+    def _count_paths(self) -> None:
+        if not new_paths().in_total:
+            return
         try:
             connection.ensure_connection()
             self._connection = connection.connection
             count_paths()
+        except DatabaseError as error:
+            if not self._stopped.is_set():
+                logger.warning("The paths of prefixes were not counted: %s", sentence_of(error))
+        finally:
+            self._connection = None
+            connection.close()
+
+    def _maintain(self) -> None:
+        try:
+            connection.ensure_connection()
+            self._connection = connection.connection
             failed = False
             for done in maintain(
                 hits.now(),

@@ -111,8 +111,8 @@ class Writer(Protocol):
         Raises BatchRefused, BatchFailed, BatchConflict, ConnectionLost.
         """
 
-    async def known(self, paths: Sequence[str]) -> set[str]:
-        """Those of `paths` that have a counter. Raises BatchFailed, ConnectionLost."""
+    async def known(self, paths: Sequence[str], prefixes: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Those of `paths` that have a counter, and those of `prefixes` that have any. Raises BatchError."""
 
     async def close(self) -> None:
         """Give the connection back."""
@@ -241,11 +241,11 @@ class Recorder:
         if not doubtful:
             return batch
         try:
-            known = await self._writer.known(doubtful)
+            known, settled = await self._writer.known(doubtful, self._new_paths.strange(doubtful))
         except BatchError as error:  # the write that follows finds out, and what becomes of the hits
             logger.warning("Which paths are new could not be looked up: %s", error)
             return batch
-        others = self._new_paths.others(path for path in doubtful if path not in known)
+        others = self._new_paths.others(doubtful, known, settled)
         metrics.HITS_OTHER.inc(sum(len(batch[path]) for path in others))
         admitted: Batch = {}
         for path, waiting in batch.items():

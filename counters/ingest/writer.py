@@ -112,16 +112,17 @@ class PostgresWriter:
             raise _translated(error, lost=self._session.lost) from error
         return totals
 
-    async def known(self, paths: Sequence[str]) -> set[str]:
-        """Those of `paths` that have a counter; see recorder.Writer."""
+    async def known(self, paths: Sequence[str], prefixes: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Those of `paths` that have a counter, and those of `prefixes` that have any; see recorder.Writer."""
         if self._session is None:
             raise ConnectionLost("not connected")
         ids = counter_ids(paths)
         try:
-            found = set(await self._session.execute(KNOWN_PATHS, ["\n".join(ids).encode()]))
+            parameters = ["\n".join(ids).encode(), "\n".join(prefixes).encode()]
+            found = {name.decode() for name in await self._session.execute(KNOWN_PATHS, parameters)}
         except psycopg.Error as error:
             raise _translated(error, lost=self._session.lost) from error
-        return {path for id, path in zip(ids, paths, strict=True) if id.encode() in found}
+        return {path for id, path in zip(ids, paths, strict=True) if id in found}, found.intersection(prefixes)
 
     async def close(self) -> None:
         """Close the session, if there is one."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from counters.newpaths import MINUTE, MOST_PREFIXES, MOST_TOLD, NewPaths, prefix_of
+from counters.newpaths import MINUTE, MOST_PREFIXES, MOST_REMEMBERED, MOST_TOLD, NewPaths, prefix_of
 
 
 class Clock:
@@ -23,8 +23,9 @@ def clock() -> Clock:
 def count(allowed: NewPaths, paths: Iterable[str], known: Iterable[str] = ()) -> list[str]:
     """The paths that a batch of these is counted under, as the recorder has it."""
     paths = list(dict.fromkeys(paths))
-    new = [path for path in allowed.doubtful(paths, len(paths)) if path not in known]
-    others = allowed.others(new)
+    doubtful = allowed.doubtful(paths, len(paths))
+    settled = [prefix for prefix in allowed.strange(doubtful) if any(path.startswith(prefix) for path in known)]
+    others = allowed.others(doubtful, known, settled)
     counted = list(dict.fromkeys(others.get(path, path) for path in paths))
     allowed.gained(path for path in counted if path not in known)
     return counted
@@ -43,6 +44,8 @@ def some(prefix: str, number: int, start: int = 0) -> list[str]:
         ("//a", "//"),
         ("/a", "/"),
         ("/", "/"),
+        ("/" + 253 * "x" + "/a", "/" + 253 * "x" + "/"),
+        ("/" + 254 * "x" + "/a", "/"),
     ],
 )
 def test_the_prefix_of_a_path_is_its_first_segment(path, prefix):
@@ -88,6 +91,31 @@ def test_made_up_prefixes_are_bounded_too(clock):
     assert count(allowed, ["/more/a", "/still-more/a", "/7/b"]) == ["/(other)", "/7/b"]
     clock.time += MINUTE
     assert count(allowed, ["/more/a"]) == ["/more/a"]
+
+
+def test_made_up_prefixes_do_not_keep_those_that_have_paths_from_gaining_more(clock):
+    allowed = NewPaths(per_minute=2, clock=clock)
+    for n in range(MOST_PREFIXES):
+        count(allowed, [f"/{n}/a"])
+    known = ["/api/a", "/example.org/a"]
+    assert count(allowed, ["/api/b", "/api/c", "/api/d", "/made-up/a", "/example.org/b"], known) == [
+        *("/api/b", "/api/c", "/api/(other)", "/(other)", "/example.org/b"),
+    ]
+
+
+def test_paths_that_were_counted_are_doubtful_no_more(clock):
+    allowed = NewPaths(per_minute=2, clock=clock)
+    count(allowed, some("/api/", 9))
+    assert allowed.doubtful(["/api/0", "/api/1", "/api/2"], 3) == ["/api/2"]
+    assert allowed.others(["/api/2"], {"/api/2"}) == {}
+    assert allowed.doubtful(["/api/2"], 1) == []
+
+
+def test_no_more_are_remembered_than_a_bound(clock):
+    allowed = NewPaths(per_minute=2 * MOST_REMEMBERED, clock=clock)
+    for n in range(2 * MOST_REMEMBERED):
+        allowed.gained([f"/api/{n}"])
+        assert len(allowed._known) <= MOST_REMEMBERED
 
 
 def test_processes_share_what_may_be_counted(clock):

@@ -69,11 +69,12 @@ class FakeWriter:
             raise ConnectionLost("cut after COMMIT")
         return self.committed[number]
 
-    async def known(self, paths):
+    async def known(self, paths, prefixes):
         self.looked_up.append(list(paths))
         if self.faults:
             raise self.faults.pop(0)
-        return set(self.totals) & set(paths)
+        settled = {prefix for prefix in prefixes if any(path.startswith(prefix) for path in self.totals)}
+        return set(self.totals) & set(paths), settled
 
     async def close(self) -> None:
         self.closed = True
@@ -357,7 +358,9 @@ async def test_within_the_bound_nobody_is_asked_which_paths_are_new():
         await asyncio.gather(*[recorder.record(f"/api/{n}", PLAIN) for n in range(20)])
         assert writer.looked_up == []
         assert await recorder.record("/api/0", PLAIN) == ("/api/0", 2)
-        assert writer.looked_up == [["/api/0"]]
+        assert writer.looked_up == []  # it is remembered
+        assert await recorder.record("/api/x", PLAIN) == ("/api/(other)", 1)
+        assert writer.looked_up == [["/api/x"]]
 
 
 @pytest.mark.parametrize("fault", [ConnectionLost("gone"), BatchFailed("slow")])
