@@ -78,7 +78,7 @@ class Service:
 
     def start(self) -> None:
         """Return once the service says that it is ready."""
-        if not self.environment["DATABASE_URL"]:
+        if not self.environment.get("DATABASE_URL") and COMMON_DIRECTORY in os.environ:
             self.prepare()
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
