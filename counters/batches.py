@@ -39,7 +39,7 @@ def count(reports: Iterable[Report]) -> int:
 
     Raises TooManyDays, DatabaseRefused, what `reports` raise, and django.db.Error as bulk.record does.
     """
-    return _record(_loaded(reports), lambda: None)
+    return _record(*_loaded(reports), lambda: None)
 
 
 def count_once(key: str, body: bytes, read: Callable[[bytes], Iterable[Report]]) -> int:
@@ -52,31 +52,32 @@ def count_once(key: str, body: bytes, read: Callable[[bytes], Iterable[Report]])
         known = IdempotencyKey.objects.filter(key=key).first()
         if known:
             raise _Known(known)
-        load = _loaded(read(body))
-        return _record(load, partial(_remember, key, digest, load.hits))
+        load, of_others = _loaded(read(body))
+        return _record(load, of_others, partial(_remember, key, digest, load.hits))
     except _Known as found:
         if bytes(found.request.request) != digest:
             raise KeyReused from None
         return found.request.counted
 
 
-def _loaded(reports: Iterable[Report]) -> Load:
+def _loaded(reports: Iterable[Report]) -> tuple[Load, int]:
+    """The hits, and how many of them are of new paths that are too many."""
     load, reports = Load(salt_of), list(reports)
     elsewhere = others(dict.fromkeys(report.path for report in reports))
-    metrics.HITS_OTHER.inc(sum(report.hits for report in reports if report.path in elsewhere))
     for report in reports:
         load.count(*report._replace(path=elsewhere.get(report.path, report.path)))
         if len(load.days) > MOST_DAYS:
             raise TooManyDays(TooManyDays.__doc__)
-    return load
+    return load, sum(report.hits for report in reports if report.path in elsewhere)
 
 
-def _record(load: Load, first: Callable[[], None]) -> int:
+def _record(load: Load, of_others: int, first: Callable[[], None]) -> int:
     try:
         record(load, first)
     except DataError as error:  # a counter can hold no more
         raise DatabaseRefused(DatabaseRefused.__doc__) from error
     metrics.HITS.labels("batch").inc(load.hits)
+    metrics.HITS_OTHER.inc(of_others)
     return load.hits
 
 

@@ -66,15 +66,17 @@ class CounterManager(models.Manager["Counter"]):
 
     def _add_to_counter(self, key: UUID, path: str, by: int, at: datetime) -> int:
         first = {"path": path, "hits": by, "first_hit": at, "last_hit": at}
-        _, created = self.get_or_create(id=key, defaults=first)
-        if created:
-            return by
-        self.filter(id=key).update(
-            hits=F("hits") + by,
-            first_hit=Least("first_hit", models.Value(at)),
-            last_hit=Greatest("last_hit", models.Value(at)),
-        )
-        return self.values_list("hits", flat=True).get(id=key)
+        added = {
+            "hits": F("hits") + by,
+            "first_hit": Least("first_hit", models.Value(at)),
+            "last_hit": Greatest("last_hit", models.Value(at)),
+        }
+        while True:  # until it is made or found: one that is found may be forgotten before it can be added to
+            _, created = self.get_or_create(id=key, defaults=first)
+            if created:
+                return by
+            if self.filter(id=key).update(**added):
+                return self.values_list("hits", flat=True).get(id=key)
 
     def _add_to_hour(self, key: UUID, by: int, at: datetime) -> None:
         bucket = {"counter_id": key, "hour": hits.hour_of(at)}

@@ -214,7 +214,7 @@ class Recorder:
         """Write a batch and answer its hits; of one that the database refuses, each half by itself."""
         timer = asyncio.get_running_loop().call_later(self._patience, self._lose_patience, batch)
         try:
-            batch = await self._admitted(batch)
+            batch, others = await self._admitted(batch)
             totals = await self._write(batch)
         except BatchRefused as error:
             await self._record_apart(batch, error)
@@ -230,27 +230,27 @@ class Recorder:
             _fail(batch, InDoubt)
         else:
             self._new_paths.gained(_resolve(batch, totals))
+            metrics.HITS_OTHER.inc(others)
         finally:
             timer.cancel()
             if not self._closing:
                 self._refusal = None
 
-    async def _admitted(self, batch: Batch) -> Batch:
-        """The batch, with the hits of new paths that are too many under the path of others."""
+    async def _admitted(self, batch: Batch) -> tuple[Batch, int]:
+        """The batch with the hits of new paths that are too many under the path of others, and their number."""
         doubtful = self._new_paths.doubtful(batch, len(batch))
         if not doubtful:
-            return batch
+            return batch, 0
         try:
             known, settled = await self._writer.known(doubtful, self._new_paths.strange(doubtful))
         except BatchError as error:  # the write that follows finds out, and what becomes of the hits
             logger.warning("Which paths are new could not be looked up: %s", error)
-            return batch
+            return batch, 0
         others = self._new_paths.others(doubtful, known, settled)
-        metrics.HITS_OTHER.inc(sum(len(batch[path]) for path in others))
         admitted: Batch = {}
         for path, waiting in batch.items():
             admitted.setdefault(others.get(path, path), []).extend(waiting)
-        return admitted
+        return admitted, sum(len(batch[path]) for path in others)
 
     async def _record_apart(self, batch: Batch, error: BatchRefused) -> None:
         if len(batch) == 1:

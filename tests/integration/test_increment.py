@@ -44,6 +44,24 @@ def test_it_is_undone_with_the_work_that_it_counts():
     assert not Hit.objects.exists() and not HourlyHits.objects.exists()
 
 
+def test_a_counter_that_is_forgotten_just_when_it_was_found_is_made_anew(monkeypatch):
+    Counter.objects.increment("/api/a/")
+    find, found = Counter.objects.get_or_create, []
+
+    def find_and_lose(**options):
+        answer = find(**options)
+        if not found:
+            Counter.objects.all().delete()
+            HourlyHits.objects.all().delete()
+        found.append(answer)
+        return answer
+
+    monkeypatch.setattr(Counter.objects, "get_or_create", find_and_lose)
+    assert Counter.objects.increment("/api/a/", by=2) == 2
+    assert len(found) == 2
+    assert (Counter.objects.get().hits, HourlyHits.objects.get().hits) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("path", "error"),
     [("/api/" + "x" * 2048, PathTooLong), ("/api/\n", PathInvalid), ("/api/é", PathInvalid), ("api/", PathInvalid)],
