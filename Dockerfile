@@ -25,9 +25,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     GUNICORN_CMD_ARGS="--worker-tmp-dir /dev/shm" \
+    HITCOUNTER_IN_CONTAINER=on \
     HITCOUNTER_BIND=0.0.0.0:5000 \
     HITCOUNTER_DATA_DIR=/data
-# The secret key and the first admin password, made on first start.
+# What the service keeps beside the database; whoever brings a secret key and a password needs nothing of it.
 VOLUME /data
 USER 10001:10001
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -21,6 +22,7 @@ from django.http.response import HttpResponseBase
 
 from counters.hits import now
 from counters.models import ApiKey, Scope
+from counters.sentences import sentence_of
 
 View = Callable[..., HttpResponseBase]
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
@@ -37,6 +39,8 @@ USE_KEPT = timedelta(minutes=1)
 
 _BEARER = re.compile(r"bearer(?:\s+(.*))?", re.ASCII | re.IGNORECASE | re.DOTALL)
 _KEY = re.compile(r"[0-9A-Za-z]{8}\.[0-9A-Za-z]{32}")
+#: Proxies say so that they pass on another's request.
+_FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Forwarded-Proto", "Via")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
@@ -83,13 +87,23 @@ def check(request: HttpRequest, scope: Scope) -> None:
     if request.method not in _SAFE_METHODS and _sent_by_another_site(request):
         raise AnotherSite
     key = key_of(request)
-    if settings.HITCOUNTER_OPEN:
+    if is_open(request):
         return
     if key:
         if not key.allows(scope):
             raise NotAllowed(f"This API key has not the scope {scope.value}.")
     elif scope is not Scope.STATS or not _is_service(request.headers.get(SERVICE_HEADER, "")):
         _check_user(request, scope)
+
+
+def is_open(request: HttpRequest) -> bool:
+    """Whether everybody may do everything: HITCOUNTER_OPEN is on.
+
+    Not for what comes through a proxy, if nobody has said that it is on: others come in than those at this machine.
+    """
+    if settings.HITCOUNTER_OPEN and getattr(settings, "HITCOUNTER_OPEN_BY_ITSELF", False):
+        return not any(name in request.headers for name in _FORWARDED)
+    return bool(settings.HITCOUNTER_OPEN)
 
 
 def may(request: HttpRequest, scope: Scope) -> bool:
@@ -198,7 +212,7 @@ def _note_use(key: ApiKey) -> None:
         stale = Q(last_use=None) | Q(last_use__lte=at - USE_KEPT)
         ApiKey.objects.filter(stale, pk=key.pk).update(last_use=at)
     except DatabaseError as error:
-        logger.warning("The last use of the API key %s cannot be noted: %s", key.prefix, " ".join(str(error).split()))
+        logger.warning("The last use of the API key %s cannot be noted: %s", key.prefix, sentence_of(error))
 
 
 def service_token() -> str:
@@ -215,5 +229,12 @@ def _is_service(token: str) -> bool:
 
 
 def _sent_by_another_site(request: HttpRequest) -> bool:
-    """Whether a browser says so; without a login there is no CSRF token that could tell."""
-    return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+    """Whether a browser says so; without a login there is no CSRF token that could tell.
+
+    By Sec-Fetch-Site, or where that is not sent, as to plain HTTP on a name that is not loopback, by Origin.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("none", "same-origin")
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.get_host()

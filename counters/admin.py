@@ -407,7 +407,7 @@ class KeyForm(KeyModelForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(APIKeyModelAdmin):
-    """Keys are made, changed and revoked; the package's admin shows a new one in a message, and never again."""
+    """Keys are made, changed and revoked; a new one is shown on the page that answers, and never again."""
 
     form = KeyForm
     fields = ("name", "scopes", "expiry_date", "prefix", "created", "last_use", "status")
@@ -417,6 +417,23 @@ class ApiKeyAdmin(APIKeyModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("prefix", "created", "last_use", "status")
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Not by the hash, of which each answer would tell a part."""
+        return lookup.startswith("revoked")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any = None, change: bool = False) -> None:
+        """The package's own would put a new key into a message, and so into a cookie."""
+        if not change:
+            request.new_key = ApiKey.objects.assign_key(obj)  # type: ignore[attr-defined]
+        obj.save()
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": f"API key {obj.prefix}", "opts": self.opts}
+        context["key"] = request.new_key  # type: ignore[attr-defined]
+        response = TemplateResponse(request, "admin/counters/apikey/made.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Revoked, it is still known what it was; and its requests are told so."""

@@ -354,10 +354,12 @@ def _keep(what: Retention.What, since: date) -> None:
 
 
 def _prune(now: datetime) -> None:
-    """Delete what nobody will ask about: combinations that no hit row has, old batches and answers, wrong logins."""
+    """Delete what nobody will ask about: combinations without hits, old batches and answers, sessions, wrong logins."""
     DimensionSet.objects.filter(seen__lt=min([kept_since(Retention.What.HITS), *partitions()])).delete()
     BatchLedger.objects.filter(at__lt=now - LEDGER_KEPT).delete()
     IdempotencyKey.objects.filter(at__lt=now - KEYS_KEPT).delete()
+    if apps.is_installed("django.contrib.sessions"):
+        apps.get_model("sessions", "Session")._default_manager.filter(expire_date__lt=now).delete()
     if apps.is_installed("axes"):  # another project may have this app without it
         attempts = apps.get_model("axes", "AccessAttempt")._default_manager
         attempts.filter(attempt_time__lt=now - settings.AXES_COOLOFF_TIME).delete()

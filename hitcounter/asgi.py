@@ -24,7 +24,7 @@ from counters.conf import MOST_BODY_BYTES, MOST_FORM_BYTES
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
-from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
+from hitcounter.bodies import Body, BodyRefused, Room, SmallBody, answer
 from hitcounter.housekeeping import Housekeeping
 from hitcounter.sampling import Sampling
 
@@ -33,6 +33,9 @@ warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronou
 
 origin_of = origins().of
 _HITS = b"/hits/"
+_CREDENTIALS = (b"authorization", b"cookie")
+#: For eight of the largest at once.
+_room = Room(8 * MOST_BODY_BYTES + 8)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,12 +52,23 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _ask_django(scope: Scope, receive: Receive, send: Send) -> None:
-    # The view that takes large bodies tells when one is too large, to those who may send any.
-    body = Body(receive, MOST_BODY_BYTES + 1) if scope["raw_path"] == _HITS else SmallBody(receive, MOST_FORM_BYTES)
+    body = _body(scope, receive)
     try:
         await django_application(scope, body.receive, cast("Any", send))
     except BodyRefused as refusal:
         await answer(refusal, send)
+    finally:
+        body.close()
+
+
+def _body(scope: Scope, receive: Receive) -> Body:
+    """The request's body, as much of it as whoever sends it may have kept."""
+    if scope["raw_path"] != _HITS:
+        return SmallBody(receive, MOST_FORM_BYTES, _room)
+    if not settings.HITCOUNTER_OPEN and not any(name in _CREDENTIALS for name, _ in scope["headers"]):
+        return Body(receive, 0, _room)  # is answered 401, whatever it holds
+    # The view tells when one is too large, to those who may send any.
+    return Body(receive, MOST_BODY_BYTES + 1, _room)
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:

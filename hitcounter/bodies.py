@@ -20,28 +20,53 @@ class BodyRefused(Exception):
         self.status = status
 
 
+class Room:
+    """How many bytes the bodies that are on their way may take together, in this process."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, some: int) -> None:
+        """Raises BodyRefused (503) when there is not so much left."""
+        if some > self._left:
+            raise BodyRefused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many large bodies are being sent; try again.")
+        self._left -= some
+
+    def give_back(self, some: int) -> None:
+        self._left += some
+
+
 class Body:
     """What Django is given as `receive`: the body, but no more than `most` bytes of it; the rest is read and forgotten.
 
     Django would keep all of it before any view is asked. A client that is cut off instead while it sends might never
-    see the answer. A byte too many is let through where `most` is a view's own limit, so that it can tell.
+    see the answer. A byte too many is let through where `most` is a view's own limit, so that it can tell. What is kept
+    takes `room` until the body is closed.
     """
 
-    def __init__(self, receive: Receive, most: int, *, longest_seconds: float = LONGEST_SECONDS) -> None:
+    def __init__(self, receive: Receive, most: int, room: Room, *, longest_seconds: float = LONGEST_SECONDS) -> None:
         self._receive = receive
         self._left = most
+        self._room = room
+        self._kept = 0
         self._ends = asyncio.get_running_loop().time() + longest_seconds
         self._all_there = False
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """The next message. Raises BodyRefused (408) when the rest of the body does not come."""
+        """The next message. Raises BodyRefused: 408 when the rest of the body does not come, 503 without room."""
         if self._all_there:
             return await self._receive()
         message = await self._in_time()
         some = message.get("body", b"")[: self._left]
+        self._room.take(len(some))
+        self._kept += len(some)
         self._left -= len(some)
         self._all_there = not message.get("more_body", False)
         return {**message, "body": some}
+
+    def close(self) -> None:
+        """Say that nobody needs it any more."""
+        self._room.give_back(self._kept)
 
     async def _in_time(self) -> MutableMapping[str, Any]:
         try:
@@ -49,9 +74,8 @@ class Body:
                 message = await self._receive()
         except TimeoutError:
             raise BodyRefused(HTTPStatus.REQUEST_TIMEOUT, "The request's body did not come in time.") from None
-        if (
-            message["type"] == "http.disconnect"
-        ):  # or gunicorn has waited for long enough: then there is somebody to tell
+        # Or gunicorn has waited for long enough: then there is somebody to tell.
+        if message["type"] == "http.disconnect":
             raise BodyRefused(HTTPStatus.REQUEST_TIMEOUT, "The request's body did not come in time.")
         return message
 
@@ -59,8 +83,8 @@ class Body:
 class SmallBody(Body):
     """A body that has no business to be longer than `most` bytes."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
-        super().__init__(receive, most + 1)
+    def __init__(self, receive: Receive, most: int, room: Room) -> None:
+        super().__init__(receive, most + 1, room)
         self._most = most
 
     async def receive(self) -> MutableMapping[str, Any]:
@@ -77,5 +101,7 @@ async def answer(refusal: BodyRefused, send: Send) -> None:
     """Answer a request whose body was refused."""
     body = json.dumps({"detail": str(refusal)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"1"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

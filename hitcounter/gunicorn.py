@@ -5,7 +5,6 @@ were when it began, and could not be given others (hitcounter/rolling.py).
 """
 
 import gc
-import importlib
 import os
 import signal
 import socket
@@ -15,7 +14,6 @@ from typing import Any
 
 from gunicorn.workers import gasgi
 
-import hitcounter
 from hitcounter import multiprocess, rolling
 from hitcounter.logs import speak_alike
 from hitcounter.protocol import PatientProtocol, take_leave
@@ -93,9 +91,9 @@ def post_fork(server: Any, worker: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    importlib.reload(hitcounter)  # its version; of all else the master has none
     vars(gasgi)["ASGIProtocol"] = PatientProtocol  # there is no setting for it
     multiprocess.take_place(server.metrics.path, worker.place)
+    rolling.forget_project()
 
 
 def post_worker_init(worker: Any) -> None:

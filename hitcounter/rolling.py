@@ -12,6 +12,9 @@ import sys
 from typing import Any
 
 POLL_SECONDS = 0.05
+_PROJECT = ("counters", "hitcounter", "pythonjsonlogger")
+#: No process ends with it: so says the master that none has told it to stop everything.
+_NO_STATUS = -1
 
 
 def hangup_ends() -> bool:
@@ -26,6 +29,16 @@ def hangup_ends() -> bool:
     except OSError:
         return False
     return True
+
+
+def forget_project() -> None:
+    """In the worker, before it loads the service: have it load all of the project itself, as it is now.
+
+    What the master has loaded of it is as old as the master.
+    """
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _PROJECT:
+            del sys.modules[name]
 
 
 def prepare(worker: Any) -> None:
@@ -53,6 +66,8 @@ def roll_on_hangup(server: Any) -> None:
         if fault := _fault():
             server.log.error("The workers stay as they are, since new ones would not start: %s", fault)
             return
+        # A new worker that cannot load the service all the same must not stop those that serve.
+        server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NO_STATUS
         for _ in range(server.num_workers):
             server.spawn_worker()
 

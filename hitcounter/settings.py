@@ -18,13 +18,22 @@ from hitcounter.logs import FORMATTERS
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SHORTEST_SECRET_KEY = 32
+_HOST = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
 
 
 def _address(name: str, value: str) -> tuple[str, int]:
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    host, _, port = value.rpartition(":")
+    if not (_HOST.fullmatch(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise EnvError(f'Environment variable "{name}" invalid: {value!r} is not like 127.0.0.1:5000.')
     return host, int(port)
+
+
+def _hosts(names: list[str]) -> list[str]:
+    """Names as a Host header has them, without a port; a dot in front means all names below, as Django has it."""
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise EnvError(f'Environment variable "HITCOUNTER_HOSTS" invalid: {name!r} is not like counts.example.org.')
+    return names
 
 
 def _is_loopback(host: str) -> bool:
@@ -122,12 +131,20 @@ HITCOUNTER_FORWARDED_HEADER: str = _text(conf.FORWARDED_HEADER) or conf.FORWARDE
 BIND_HOST, BIND_PORT = _address("HITCOUNTER_BIND", env.str("HITCOUNTER_BIND", "127.0.0.1:5000"))
 HITCOUNTER_BIND = f"{BIND_HOST}:{BIND_PORT}"
 HITCOUNTER_PUBLISH = env.str("HITCOUNTER_PUBLISH", "")
+#: Where it listens says nothing then, but where its port is published; elsewhere HITCOUNTER_PUBLISH says nothing.
+HITCOUNTER_IN_CONTAINER = env.bool("HITCOUNTER_IN_CONTAINER", False)
 PUBLISH_HOST, _ = _address("HITCOUNTER_PUBLISH", HITCOUNTER_PUBLISH or HITCOUNTER_BIND)
-HITCOUNTER_HOSTS: list[str] = env.list("HITCOUNTER_HOSTS", [])
+HITCOUNTER_HOSTS: list[str] = _hosts(env.list("HITCOUNTER_HOSTS", []))
 #: Other names and trusted proxies both mean that others come in through a proxy.
-FOR_LOCAL_USE = _is_loopback(PUBLISH_HOST) and not HITCOUNTER_HOSTS and not HITCOUNTER_TRUSTED_PROXIES
+FOR_LOCAL_USE = (
+    _is_loopback(PUBLISH_HOST if HITCOUNTER_IN_CONTAINER else BIND_HOST)
+    and not HITCOUNTER_HOSTS
+    and not HITCOUNTER_TRUSTED_PROXIES
+)
 HITCOUNTER_WORKERS = env.int("HITCOUNTER_WORKERS", os.cpu_count() or 1, validate=validate.Range(1, 1024))
 HITCOUNTER_OPEN = env.bool("HITCOUNTER_OPEN", FOR_LOCAL_USE)
+#: Nobody has said so: what comes through a proxy is not for everybody then (counters/access.py).
+HITCOUNTER_OPEN_BY_ITSELF = HITCOUNTER_OPEN and env.str("HITCOUNTER_OPEN", "") == ""
 HITCOUNTER_TLS = env.bool("HITCOUNTER_TLS", not FOR_LOCAL_USE)
 # Where this very service answers: an address that listens everywhere is reached over loopback.
 _own_host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(BIND_HOST, BIND_HOST)  # noqa: S104 (compared, not bound)

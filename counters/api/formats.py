@@ -4,13 +4,15 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack
 from itertools import chain, islice
+from threading import BoundedSemaphore
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.response import Response
@@ -99,6 +101,12 @@ def defused(cell: Any) -> Any:
 LIST_RENDERERS = [JSONList, CSVList, NDJSONList]
 
 
+#: Of the ten connections that a process has for all but counting.
+MOST_STREAMS = 5
+#: So long a list waits for others to be sent, as it would for a connection.
+PLACE_SECONDS = 2
+
+
 class Negotiation(DefaultContentNegotiation):
     """Refuses an unknown ?format= by name; DRF would answer that there is no such page."""
 
@@ -146,6 +154,14 @@ class Pieces:
             close()
 
 
+class TooManyStreams(APIException):
+    """Too many lists are being sent; try again."""
+
+    status_code = 503
+    default_detail = __doc__ or ""
+    wait = 1  # DRF makes Retry-After of it
+
+
 class SyncPieces(Pieces):
     """For WSGI."""
 
@@ -154,7 +170,28 @@ class SyncPieces(Pieces):
 
 
 class AsyncPieces(Pieces):
-    """For ASGI, where Django would gather a synchronous iterator to its end before sending any of it."""
+    """For ASGI, where Django would gather a synchronous iterator to its end before sending any of it.
+
+    Whoever reads slowly, or not at all, keeps a connection to the database for as long. So that others find one, there
+    are at most MOST_STREAMS in a process. Raises TooManyStreams.
+    """
+
+    _places = BoundedSemaphore(MOST_STREAMS)
+
+    def __init__(self, renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._leave = ExitStack()
+        if not self._places.acquire(timeout=PLACE_SECONDS):
+            raise TooManyStreams
+        self._leave.callback(self._places.release)
+        try:
+            super().__init__(renderer, rows)
+        except BaseException:
+            self._leave.close()
+            raise
+
+    def close(self) -> None:
+        with self._leave:
+            super().close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         # Each piece is made in the request's own thread, where its database connection lives.

@@ -59,6 +59,8 @@ def _check_or_share(request: HttpRequest, scope: Scope) -> None:
     """Pass if whoever asks may, or was given a share link that is in force. Raises access.AccessRefused."""
     try:
         access.check(request, scope)
+    except access.KeyInvalid:
+        raise
     except access.Unknown:
         if not sharing.begin(request):
             raise

@@ -103,11 +103,15 @@ def test_a_connection_that_rests_while_workers_are_rolled_is_answered_once_more(
         assert ask(service, "/api/resting/").json()["count"] == 17
 
 
-def test_new_workers_have_code_and_settings_as_they_are_now(tmp_path: Path):
-    project = tmp_path / "project"
+def copy_of_the_project(place: Path) -> Path:
     for name in ("hitcounter", "counters", "templates"):
-        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "manage.py", project)
+        shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "manage.py", place)
+    return place
+
+
+def test_new_workers_have_code_and_settings_as_they_are_now(tmp_path: Path):
+    project = copy_of_the_project(tmp_path / "project")
     (project / ".env").write_text("HITCOUNTER_MAX_LOADTEST=7\n")
     (tmp_path / "data").mkdir()
     with Rolling(tmp_path / "data", project) as service:
@@ -115,9 +119,29 @@ def test_new_workers_have_code_and_settings_as_they_are_now(tmp_path: Path):
         version = service.get("/schema/").json()["info"]["version"]
         (project / ".env").write_text("HITCOUNTER_MAX_LOADTEST=6\n")
         (project / "hitcounter" / "__init__.py").write_text('VERSION = "99.0"\n')
+        # Of a module that the master has loaded, too, something that others need.
+        with open(project / "counters" / "requestid.py", "a") as known_to_the_master:
+            known_to_the_master.write("\nNEW = 1\n")
+        with open(project / "counters" / "api" / "observed.py", "a") as of_the_worker:
+            of_the_worker.write("\nfrom counters.requestid import NEW\n")
         service.roll()
         assert "6" in post(service, "/test/8/")
         assert service.get("/schema/").json()["info"]["version"] == "99.0" != version
+
+
+def test_new_workers_that_cannot_start_leave_the_old_ones_as_they_are(tmp_path: Path):
+    project = copy_of_the_project(tmp_path / "project")
+    (tmp_path / "data").mkdir()
+    with Rolling(tmp_path / "data", project) as service:
+        before = service.workers()
+        with open(project / "hitcounter" / "asgi.py", "a") as loaded_by_workers:
+            # Past the look that the master has at it beforehand.
+            loaded_by_workers.write("\nimport sys\nif 'gunicorn.workers' in sys.modules: raise RuntimeError('no')\n")
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: service.output().count("RuntimeError: no") >= 2)
+        time.sleep(2)
+        assert service.workers() == before
+        assert ask(service, "/api/still/").status == 200
 
 
 def post(service: Service, path: str) -> str:

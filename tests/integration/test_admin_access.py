@@ -53,6 +53,8 @@ def test_a_key_is_made_with_boxes_to_tick_and_shown_once(admin_client):
     assert (key.name, key.scopes, key.expiry_date) == ("grafana", ["stats", "ingest"], None)
     [shown] = set(re.findall(rf"{key.prefix}\.[0-9A-Za-z]{{32}}", page))
     assert may(shown) == 200
+    assert "messages" not in admin_client.cookies  # where it would go to whatever else is on this host
+    assert admin_client.get(f"{KEYS}?hashed_key__startswith=sha512").status_code in (302, 400)
     for address in (KEYS, f"{KEYS}{key.pk}/change/", f"{KEYS}{key.pk}/history/"):
         assert shown not in admin_client.get(address).text
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
+from hitcounter.bodies import Body, BodyRefused, Room, SmallBody, answer
 
 
 def coming(*pieces: bytes, at_the_end: str = "http.request") -> Any:
@@ -35,16 +35,16 @@ async def all_of(body: Body) -> bytes:
 
 
 async def test_a_body_passes_as_it_is():
-    assert await all_of(Body(coming(b"ab", b"c"), 3)) == b"abc"
-    assert await all_of(SmallBody(coming(b"ab", b"c"), 3)) == b"abc"
+    assert await all_of(Body(coming(b"ab", b"c"), 3, Room(9))) == b"abc"
+    assert await all_of(SmallBody(coming(b"ab", b"c"), 3, Room(9))) == b"abc"
 
 
 async def test_what_is_beyond_the_bound_is_forgotten():
-    assert await all_of(Body(coming(b"ab", b"cd", b"ef"), 3)) == b"abc"
+    assert await all_of(Body(coming(b"ab", b"cd", b"ef"), 3, Room(9))) == b"abc"
 
 
 async def test_a_small_body_that_is_too_long_is_refused_when_all_of_it_has_come():
-    body = SmallBody(coming(b"ab", b"cd", b"ef"), 3)
+    body = SmallBody(coming(b"ab", b"cd", b"ef"), 3, Room(9))
     assert [(await body.receive())["body"] for _ in range(2)] == [b"ab", b"cd"]
     with pytest.raises(BodyRefused, match="at most 3 bytes") as refused:
         await body.receive()
@@ -52,7 +52,7 @@ async def test_a_small_body_that_is_too_long_is_refused_when_all_of_it_has_come(
 
 
 async def test_a_body_that_does_not_come_to_its_end_is_refused():
-    body = Body(coming(b"ab", at_the_end="nothing"), 9, longest_seconds=0.05)
+    body = Body(coming(b"ab", at_the_end="nothing"), 9, Room(9), longest_seconds=0.05)
     await body.receive()
     with pytest.raises(BodyRefused) as refused:
         await body.receive()
@@ -65,17 +65,17 @@ async def test_a_body_that_trickles_is_refused_however_often_it_goes_on():
         return {"type": "http.request", "body": b"a", "more_body": True}
 
     with pytest.raises(BodyRefused):
-        await asyncio.wait_for(all_of(Body(receive, 9, longest_seconds=0.1)), 5)
+        await asyncio.wait_for(all_of(Body(receive, 9, Room(9), longest_seconds=0.1)), 5)
 
 
 async def test_a_client_that_leaves_or_that_gunicorn_gives_up_is_as_late():
     with pytest.raises(BodyRefused) as refused:
-        await all_of(Body(coming(b"ab", at_the_end="http.disconnect"), 9))
+        await all_of(Body(coming(b"ab", at_the_end="http.disconnect"), 9, Room(9)))
     assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
 
 
 async def test_after_the_body_one_may_wait_for_ever_for_the_client_to_leave():
-    body = Body(coming(b"ab", at_the_end="http.request"), 9, longest_seconds=0.05)
+    body = Body(coming(b"ab", at_the_end="http.request"), 9, Room(9), longest_seconds=0.05)
     await all_of(body)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(body.receive(), 0.2)
@@ -91,3 +91,23 @@ async def test_a_refusal_is_answered_in_json():
     assert sent[0]["status"] == 408
     assert (b"content-type", b"application/json") in sent[0]["headers"]
     assert sent[1]["body"] == b'{"detail": "Too late."}'
+
+
+async def test_bodies_share_a_room_and_one_too_many_is_refused_until_another_is_closed():
+    room = Room(5)
+    first, second = Body(coming(b"abc", b"d"), 9, room), Body(coming(b"ef"), 9, room)
+    await first.receive()
+    assert await all_of(second) == b"ef"
+    with pytest.raises(BodyRefused) as refused:
+        await first.receive()
+    assert refused.value.status == HTTPStatus.SERVICE_UNAVAILABLE
+    second.close()
+    third = Body(coming(b"gh"), 9, room)
+    assert await all_of(third) == b"gh"
+    first.close()
+    third.close()
+    assert await all_of(Body(coming(b"abcde"), 9, room)) == b"abcde"
+
+
+async def test_what_is_forgotten_takes_no_room():
+    assert await all_of(Body(coming(b"abc", b"defgh"), 2, Room(2))) == b"ab"

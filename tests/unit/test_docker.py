@@ -27,7 +27,7 @@ WEB, POSTGRES = COMPOSE["services"]["web"], COMPOSE["services"]["postgres"]
 EXAMPLE = (PROJECT / ".env.example").read_text()
 
 #: Where to listen, where to keep data, which database: the image's and the compose file's own matter.
-OF_THE_IMAGE = {"HITCOUNTER_BIND", "HITCOUNTER_DATA_DIR"}
+OF_THE_IMAGE = {"HITCOUNTER_BIND", "HITCOUNTER_DATA_DIR", "HITCOUNTER_IN_CONTAINER"}
 OF_COMPOSE = {"DATABASE_URL"}
 #: Compose hands on the secrets themselves; files are for those who run the image with something else.
 FILES = {name for name in settings_read() if name.endswith("_FILE")}

@@ -32,6 +32,9 @@ def starter() -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+IN_CONTAINER = {"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_IN_CONTAINER": "on"}
+
+
 def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`manage.py` in an environment of its own, which never gets so far as to need a database."""
     return in_a_process(
@@ -64,7 +67,12 @@ def in_a_process(tmp_path: Path, code: str, environment: dict[str, str]) -> subp
         ("HITCOUNTER_WORKERS", "two"),
         ("HITCOUNTER_OPEN", "perhaps"),
         ("HITCOUNTER_TLS", "perhaps"),
+        ("HITCOUNTER_BIND", ":::5000"),
+        ("HITCOUNTER_BIND", "https://127.0.0.1:5000"),
         ("HITCOUNTER_PUBLISH", "5000"),
+        ("HITCOUNTER_HOSTS", "https://counts.example.org"),
+        ("HITCOUNTER_HOSTS", "counts.example.org:8443"),
+        ("HITCOUNTER_HOSTS", "counts.example.org,*"),
         ("HITCOUNTER_SECRET_KEY", "x" * 31),
         *((f"{name}_FILE", bad) for name in SECRETS for bad in ("nowhere", "counters")),
         *((f"{name}_FILE", "docs/screenshots/path-light.webp") for name in SECRETS),
@@ -107,9 +115,11 @@ def test_a_malformed_value_stops_the_start_in_one_sentence_that_names_it(tmp_pat
         ({"HITCOUNTER_BIND": "[::1]:1"}, True),
         ({"HITCOUNTER_BIND": "0.0.0.0:1"}, False),
         ({"HITCOUNTER_BIND": "192.0.2.7:1"}, False),
-        ({"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_PUBLISH": "127.0.0.1:80"}, True),
-        ({"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_PUBLISH": "0.0.0.0:80"}, False),
-        ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_PUBLISH": "192.0.2.7:80"}, False),
+        ({**IN_CONTAINER, "HITCOUNTER_PUBLISH": "127.0.0.1:80"}, True),
+        ({**IN_CONTAINER, "HITCOUNTER_PUBLISH": "0.0.0.0:80"}, False),
+        (IN_CONTAINER, False),
+        ({"HITCOUNTER_BIND": "0.0.0.0:1", "HITCOUNTER_PUBLISH": "127.0.0.1:80"}, False),
+        ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_PUBLISH": "192.0.2.7:80"}, True),
         ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_HOSTS": "counts.example.org"}, False),
         ({"HITCOUNTER_BIND": "127.0.0.1:1", "HITCOUNTER_TRUSTED_PROXIES": "1"}, False),
     ],
