@@ -16,7 +16,6 @@ django_application = get_asgi_application()
 import_module("hitcounter.urls")
 
 from django.conf import settings
-from django.db import connection
 
 from counters.admission import new_paths
 from counters.clients import origins
@@ -24,7 +23,12 @@ from counters.conf import MOST_BODY_BYTES, MOST_FORM_BYTES
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
+<<<<<<< HEAD
 from hitcounter.bodies import Body, BodyRefused, Room, SmallBody, answer
+=======
+from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
+from hitcounter.conninfo import parameters
+>>>>>>> m2
 from hitcounter.housekeeping import Housekeeping
 from hitcounter.sampling import Sampling
 
@@ -107,6 +111,4 @@ def conninfo() -> str:
     """The libpq connection string of Django's default database, whichever that is (in tests, a test database)."""
     from psycopg.conninfo import make_conninfo
 
-    parameters: dict[str, Any] = connection.get_connection_params()
-    driver_only = {"pool", "cursor_factory", "context", "prepare_threshold", "client_encoding"}
-    return make_conninfo(**{name: value for name, value in parameters.items() if name not in driver_only})
+    return make_conninfo(**parameters())

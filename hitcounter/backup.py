@@ -19,6 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from counters.sql import load
+from hitcounter.conninfo import SECRETS, parameters
 from hitcounter.postgres import PostgresError, binaries
 
 #: Whose rows stay out of a backup: with salts, visitors could be found again among the hits; sessions open doors; and
@@ -30,7 +31,8 @@ HEADER_LINES = 60
 #: A setting that servers before PostgreSQL 17 do not know. It is off unless somebody sets it.
 _UNKNOWN_TO_OLD_SERVERS = b"SET transaction_timeout = 0;"
 
-_DRIVERS_OWN = {"pool", "cursor_factory", "context", "prepare_threshold", "client_encoding"}
+#: What the programs are told to look up in the service file that they are given.
+_SERVICE = "hitcounter"
 # Locked before the snapshot is taken: no day's partition can be dropped from then on.
 _SNAPSHOT = """
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
@@ -185,11 +187,9 @@ def _known_migrations() -> list[str]:
 @contextmanager
 def _running(program: Path, *arguments: str, **streams: Any) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A program of PostgreSQL's that is gone at the end, and the file with its complaints."""
-    # In the environment, which other users of the machine cannot read, as they can read what programs are called with.
-    password = _parameters().get("password")
-    environment = {**os.environ, "LC_ALL": "C", **({"PGPASSWORD": str(password)} if password else {})}
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen([program, *arguments], stderr=complaints, env=environment, **streams)
+    with _secrets() as (variables, files), tempfile.TemporaryFile() as complaints:
+        environment = {**os.environ, "LC_ALL": "C", **variables}
+        process = subprocess.Popen([program, *arguments], stderr=complaints, env=environment, pass_fds=files, **streams)
         try:
             yield process, complaints
         finally:
@@ -205,14 +205,39 @@ def _close(stream: IO[bytes] | None) -> None:
             stream.close()
 
 
-def _parameters() -> dict[str, Any]:
-    given: dict[str, Any] = connection.get_connection_params()
-    return {name: value for name, value in given.items() if name not in _DRIVERS_OWN}
+@contextmanager
+def _secrets() -> Iterator[tuple[dict[str, str], list[int]]]:
+    """The variables and the open files that tell a program what is secret in how the database is reached.
+
+    Other users of the machine can read what programs are called with, but neither of these.
+    """
+    password = parameters().get("password")
+    variables = {"PGPASSWORD": str(password)} if password else {}
+    if not (others := _without_a_variable()):
+        yield variables, []
+        return
+    with tempfile.TemporaryFile() as file:  # it has no name, and so is not left behind by a process that is killed
+        file.write("".join([f"[{_SERVICE}]\n", *(f"{name}={value}\n" for name, value in others.items())]).encode())
+        file.seek(0)
+        yield {**variables, "PGSERVICEFILE": f"/dev/fd/{file.fileno()}"}, [file.fileno()]
+
+
+def _without_a_variable() -> dict[str, str]:
+    """The secrets that libpq reads from no variable, but from a service file. Raises BackupError if it could not."""
+    given = parameters()
+    found = {name: str(given[name]) for name in sorted(SECRETS - {"password"}) if given.get(name)}
+    if found and (given.get("service") or os.environ.get("PGSERVICE")):  # there is no second one
+        raise BackupError(f"DATABASE_URL has {', '.join(found)} beside a service: have the service's file say it.")
+    for name, value in found.items():
+        if value != value.strip() or len(value.splitlines()) > 1:
+            raise BackupError(f"The {name} in DATABASE_URL begins or ends with a space, or has more than one line.")
+    return found
 
 
 def _database() -> list[str]:
-    without_password = {name: value for name, value in _parameters().items() if name != "password"}
-    return [f"--dbname={make_conninfo(**without_password)}", "--no-password"]
+    shown = {name: value for name, value in parameters().items() if name not in SECRETS}
+    service = {"service": _SERVICE} if _without_a_variable() else {}
+    return [f"--dbname={make_conninfo(**shown, **service)}", "--no-password"]
 
 
 def _server_version() -> int:

@@ -151,6 +151,7 @@ class PrivatePostgres:
 
     def _prepare_directories(self) -> None:
         try:
+            self._refuse_anothers()
             self.directory.mkdir(parents=True, exist_ok=True)
             if self._user:
                 _ensure_system_user(self._user)
@@ -161,8 +162,10 @@ class PrivatePostgres:
             for private in (self.data, self.socket_directory):
                 private.mkdir(mode=0o700, exist_ok=True)
                 found = private.lstat()  # somebody else's, or a link to anywhere, must not be given away by chown
-                if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self._uid):
-                    raise PostgresError(f"{private} belongs to somebody else; remove it.")
+                if not stat.S_ISDIR(found.st_mode):
+                    raise PostgresError(f"{private} must be a directory, and is none or a link to one.")
+                if found.st_uid not in (os.geteuid(), self._uid):
+                    raise PostgresError(f"{private} belongs to {_user_name(found.st_uid)}, who must remove it.")
                 self._own(private)
                 if private.stat().st_uid != self._uid or private.stat().st_mode & 0o077:
                     raise PostgresError(f"{private} must belong to {self._owner_name} alone (mode 0700).")
@@ -171,6 +174,21 @@ class PrivatePostgres:
                 f"The private PostgreSQL cannot use {self.directory}: {error}. "
                 "Set HITCOUNTER_DATA_DIR to a directory that you may write, or DATABASE_URL to a server of your own."
             ) from error
+
+    def _refuse_anothers(self) -> None:
+        """Raise PostgresError, before anything is changed, where the cluster is another user's.
+
+        Root could use it all the same, but its owner could not start it afterwards.
+        """
+        ours = {os.geteuid()}
+        if self._user:
+            with suppress(KeyError):  # it is made with the first cluster
+                ours.add(self._uid)
+        for place in (self.directory, self.data) if self._user else (self.data,):
+            with suppress(FileNotFoundError):
+                owner = place.lstat().st_uid
+                if owner not in ours:
+                    raise PostgresError(f"{place} belongs to {_user_name(owner)}: {_how_to_be(owner)}")
 
     @property
     def _uid(self) -> int:
@@ -286,6 +304,21 @@ def _socket_directory(directory: Path) -> Path:
         return beside
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
     return Path("/tmp") / f"hitcounter-{digest}"  # noqa: S108 (its owner and mode are checked before use)
+
+
+def _user_name(uid: int) -> str:
+    """The name of a user, or as sudo takes the number of one who has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"'#{uid}'"
+
+
+def _how_to_be(uid: int) -> str:
+    name = _user_name(uid)
+    if name == SYSTEM_USER:  # whose directory was made by root, who alone may write beside it
+        return "run this as root, as before: sudo …"
+    return f"run this as its owner: sudo -u {name} …"
 
 
 def _ensure_system_user(name: str) -> None:

@@ -210,17 +210,17 @@ def test_standard_output_and_input_do_as_well(counted: Installation, installatio
     assert target.contents() == counted.contents()
 
 
-def test_the_password_is_in_no_argument(counted: Installation, tmp_path: Path):
-    counted.environment["DATABASE_URL"] = make_conninfo(counted.url, password="sesame")
-    with (
-        locked(counted, "counters_loadtestrun"),
-        counted.start("backup", tmp_path / "file", stdout=subprocess.DEVNULL) as command,
-    ):
+def test_no_secret_is_in_an_argument(counted: Installation, tmp_path: Path):
+    secrets = {"password": "sesame", "sslpassword": "sesame too", "oauth_client_secret": "sesame as well"}
+    counted.environment["DATABASE_URL"] = make_conninfo(counted.url, **secrets)
+    with locked(counted, "counters_loadtestrun"):
+        command = counted.start("backup", tmp_path / "file", stdout=subprocess.DEVNULL)
         wait_until(lambda: sessions(counted, "pg_dump") == 1)
         said = [process.read_bytes() for process in Path("/proc").glob("[0-9]*/cmdline") if process.exists()]
-        command.terminate()
+    assert command.wait(WAIT_SECONDS) == 0
     assert any(b"pg_dump" in arguments for arguments in said)
     assert not any(b"sesame" in arguments for arguments in said)
+    assert counted.run("restore", "--replace", tmp_path / "file").returncode == 0
 
 
 # Files

@@ -1,6 +1,7 @@
 """The private PostgreSQL: started once, shared, started again after a crash, stopped by the last who uses it."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -76,6 +77,40 @@ def test_another_user_of_the_machine_is_not_let_in_even_past_the_directory(direc
             opened.chmod(opened.stat().st_mode | 0o001)
         (database.socket_directory / SOCKET_NAME).chmod(0o777)
         assert "Peer authentication failed" in ask_as_nobody(database)
+
+
+def owners_and_modes(*places: Path) -> list[tuple[int, int, int]]:
+    return [(found.st_uid, found.st_gid, found.st_mode) for found in (place.stat() for place in places)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is another user's")
+@pytest.mark.parametrize("alone", ["postgres", "data"])
+def test_root_leaves_the_cluster_of_another_user_as_it_is_and_says_who_its_owner_is(tmp_path: Path, alone: str):
+    directory = tmp_path / "closed" / "postgres"
+    (directory / "data").mkdir(parents=True)
+    (directory / "data" / "PG_VERSION").write_text("18\n")
+    (directory / "log").write_text("")
+    nobody = pwd.getpwnam("nobody")
+    theirs = {"postgres": [directory, directory / "data", directory / "log"], "data": [directory / "data"]}[alone]
+    for place in theirs:
+        os.chown(place, nobody.pw_uid, nobody.pw_gid)
+    directory.parent.chmod(0o700)
+    everything = [directory.parent, directory, *directory.rglob("*")]
+    before = owners_and_modes(*everything)
+    with pytest.raises(PostgresError, match=r"belongs to nobody: .*sudo -u nobody") as refused:
+        PrivatePostgres(directory).held().__enter__()
+    assert "remove" not in str(refused.value)
+    assert owners_and_modes(*everything) == before
+    assert [directory.parent, directory, *directory.rglob("*")] == everything
+
+
+def test_a_link_in_the_place_of_the_data_is_not_followed(directory: Path, tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    directory.mkdir()
+    (directory / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PostgresError, match="a link") as refused, PrivatePostgres(directory).held():
+        pass
+    assert "remove" not in str(refused.value)
 
 
 def test_it_starts_again_after_a_crash(directory: Path):

@@ -1,12 +1,14 @@
 """Which of PostgreSQL's programs back up and restore, and how what they complain of is told."""
 
 import io
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from hitcounter import backup
 from hitcounter.backup import BackupError, written_aside
+from hitcounter.conninfo import SECRETS
 from hitcounter.postgres import MAJOR_VERSION, binaries
 
 
@@ -81,3 +83,40 @@ def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path):
             again.__enter__()
         first.write(b"first")
     assert (tmp_path / "file").read_bytes() == b"first"
+
+
+# Secrets
+
+
+def told(monkeypatch: pytest.MonkeyPatch, **parameters: str) -> bytes:
+    """What a program finds in its environment and its service file when the database is reached by these."""
+    monkeypatch.setattr(backup, "parameters", lambda: parameters)
+    script = 'echo "$PGPASSWORD"; cat ${PGSERVICEFILE:-/dev/null}; echo "$@"'
+    with backup._running(Path("/bin/sh"), "-c", script, "sh", *backup._database(), stdout=subprocess.PIPE) as (sh, _):
+        said, _ = sh.communicate()
+    return bytes(said)
+
+
+def test_a_password_is_told_in_the_environment(monkeypatch: pytest.MonkeyPatch):
+    said = told(monkeypatch, host="db", password="sesame")
+    assert said == b"sesame\n--dbname=host=db --no-password\n"
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS - {"password"}))
+def test_other_secrets_are_told_in_a_service_file(monkeypatch: pytest.MonkeyPatch, name: str):
+    said = told(monkeypatch, host="db", **{name: "open sesame"})
+    assert said == f"\n[hitcounter]\n{name}=open sesame\n--dbname=host=db service=hitcounter --no-password\n".encode()
+
+
+@pytest.mark.parametrize("secret", [" sesame", "sesame ", "sesame\nhost=elsewhere"])
+def test_what_a_service_file_cannot_say_is_refused(monkeypatch: pytest.MonkeyPatch, secret: str):
+    with pytest.raises(BackupError, match="The sslpassword in DATABASE_URL begins or ends with a space"):
+        told(monkeypatch, sslpassword=secret)
+
+
+def test_a_secret_beside_a_service_of_the_operators_own_is_refused(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(BackupError, match="sslpassword beside a service"):
+        told(monkeypatch, sslpassword="sesame", service="mine")
+    monkeypatch.setenv("PGSERVICE", "mine")
+    with pytest.raises(BackupError, match="sslpassword beside a service"):
+        told(monkeypatch, sslpassword="sesame")

@@ -9,12 +9,11 @@ from django.conf import settings
 from django.core.management import BaseCommand
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from hitcounter.conninfo import SECRETS
 from hitcounter.environment import DATA_DIR, env, secret, source_of
 from hitcounter.postgres import url_of_private
 
 MASK = "********"
-#: What a libpq connection string can hold that opens something.
-SECRET_PARTS = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 
 
 class Shown(NamedTuple):
@@ -60,7 +59,7 @@ def in_force() -> Iterator[Shown]:
 def _database() -> Shown:
     """The connection string without what is secret in it, in libpq's other notation; manage.py sets the private one."""
     url = secret("DATABASE_URL")
-    masked = {name: MASK if name in SECRET_PARTS else value for name, value in conninfo_to_dict(url).items()}
+    masked = {name: MASK if name in SECRETS else value for name, value in conninfo_to_dict(url).items()}
     private = url == url_of_private(DATA_DIR / "postgres")
     return Shown("DATABASE_URL", make_conninfo("", **masked), "default" if private else source_of("DATABASE_URL"))
 
