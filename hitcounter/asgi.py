@@ -23,12 +23,8 @@ from counters.conf import MOST_BODY_BYTES, MOST_FORM_BYTES
 from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
-<<<<<<< HEAD
 from hitcounter.bodies import Body, BodyRefused, Room, SmallBody, answer
-=======
-from hitcounter.bodies import Body, BodyRefused, SmallBody, answer
 from hitcounter.conninfo import parameters
->>>>>>> m2
 from hitcounter.housekeeping import Housekeeping
 from hitcounter.sampling import Sampling
 
