@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 COUNTERS_AT_ONCE = 5_000
 #: Of so many paths' days the values are rewritten in one transaction.
 DAYS_AT_ONCE = 5_000
+#: So many combinations of dimensions are deleted in one transaction.
+SETS_AT_ONCE = 10_000
 WAIT_SECONDS = 0.5
 #: How often the partition of a day is tried to be dropped, when others are in the way; it is empty, and does no harm.
 ATTEMPTS = 10
@@ -45,6 +47,14 @@ _SUBTRACT = load("forget_subtract")
 _EMPTIED = load("forget_emptied")
 _VALUES = load("forget_values")
 _ROLLUP = load("forget_rollup")
+_UNUSED_SETS = load("forget_unused_sets")
+
+
+class NotRolledUp(Exception):
+    """A day could not be rolled up again; until maintenance does, its figures have what was forgotten."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.__doc__} ({reason})")
 
 
 class Gone(NamedTuple):
@@ -61,6 +71,7 @@ def forget_paths(counters: QuerySet[Counter], before: date | None, wait: Callabl
     """
     with maintenance.kept_out(wait):
         yield from _in_parts(counters, before)
+        _forget_unused_sets()
 
 
 def forget_before(before: date, wait: Callable[[], object]) -> Iterator[Gone]:
@@ -72,6 +83,7 @@ def forget_before(before: date, wait: Callable[[], object]) -> Iterator[Gone]:
         for day in maintenance.partitions():
             if day < before and day < _today() - days.ONE_DAY:  # hits of yesterday may be under way
                 _drop_if_empty(day)
+        _forget_unused_sets()
 
 
 def forget_consumer(consumer: str, before: date | None, wait: Callable[[], object]) -> Iterator[Gone]:
@@ -85,8 +97,10 @@ def forget_consumer(consumer: str, before: date | None, wait: Callable[[], objec
         for day in _days_without_hit_rows(consumer, before):
             _fold(day, consumer)
         _forget_name(consumer, before)
-        for done in maintenance.roll_up_changed(now()):
-            logger.info("%s", done)
+        _forget_unused_sets()
+        failed = [done for done in maintenance.roll_up_changed(now()) if isinstance(done, maintenance.Failed)]
+        if failed:
+            raise NotRolledUp(failed[0])
 
 
 def knows_consumer(consumer: str) -> bool:
@@ -242,7 +256,24 @@ def _forget_name(consumer: str, before: date | None) -> None:
     Those lose its name. They get it again when they are in use on another day (record_batch.sql).
     """
     sets = DimensionSet.objects.filter(consumer=consumer)
-    in_use = _today() - timedelta(days=1)  # writers may be an instant behind
-    sets.filter(seen__lt=min(before or in_use, in_use)).delete()
+    sets.filter(seen__lt=min(before or date.max, _in_use_since())).delete()
     if before is None:
         sets.update(consumer=UNKNOWN)
+
+
+def _forget_unused_sets() -> None:
+    """Delete the combinations that no hit row has: routes and URLs of referrers name what was forgotten.
+
+    A writer that needs one again says first that it is in use today, and then it stays.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_UNUSED_SETS, {"before": _in_use_since()})
+        ids = [id for (id,) in cursor.fetchall()]
+    for first in range(0, len(ids), SETS_AT_ONCE):
+        some = ids[first : first + SETS_AT_ONCE]
+        DimensionSet.objects.filter(id__in=some, seen__lt=_in_use_since()).delete()
+
+
+def _in_use_since() -> date:
+    """Writers rely on combinations of today to be there, and may be an instant behind."""
+    return _today() - days.ONE_DAY

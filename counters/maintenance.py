@@ -355,7 +355,9 @@ def _keep(what: Retention.What, since: date) -> None:
 
 def _prune(now: datetime) -> None:
     """Delete what nobody will ask about: combinations without hits, old batches and answers, sessions, wrong logins."""
-    DimensionSet.objects.filter(seen__lt=min([kept_since(Retention.What.HITS), *partitions()])).delete()
+    # One is in use on the day of its last hit, or later; of today's and yesterday's there may be hits under way.
+    yesterday = now.astimezone(UTC).date() - days.ONE_DAY
+    DimensionSet.objects.filter(seen__lt=min([yesterday, *partitions()])).delete()
     BatchLedger.objects.filter(at__lt=now - LEDGER_KEPT).delete()
     IdempotencyKey.objects.filter(at__lt=now - KEYS_KEPT).delete()
     if apps.is_installed("django.contrib.sessions"):

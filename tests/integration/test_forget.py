@@ -130,6 +130,26 @@ def test_of_a_path_only_what_was_before_a_day_goes():
     assert_books_balance()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--path", "/shop/b"], ["--prefix", "/shop/b"], ["--consumer", "acme"], ["--before", "2026-03-02"]]
+)
+def test_a_combination_that_names_what_was_forgotten_goes_with_its_last_hit(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(forget, "SETS_AT_ONCE", 1)
+    consumer = "acme" if "--consumer" in arguments else ""
+    at = FIRST if "--before" in arguments else THIRD
+    routes = [
+        Origin(Dimensions("GET", route=route, referrer_url="https://example.org/shop/b", consumer=consumer))
+        for route in ("/shop/b", "/shop/<id>")
+    ]
+    still = Origin(Dimensions("GET", route="/blog"))
+    through_the_writer([Made(THIRD, "/blog", still), *(Made(at, "/shop/b", route) for route in routes)])
+    DimensionSet.objects.create(id=1, seen=hits.now().date() - DAY, **Dimensions("GET")._asdict())  # a writer has it
+    run(*arguments)
+    assert set(DimensionSet.objects.values_list("id", flat=True)) == {still.id, 1}
+
+
 # Before a day
 
 
@@ -407,3 +427,12 @@ def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], reason:
 def test_where_nothing_was_before_a_day_nothing_goes():
     through_the_writer(HITS)
     assert run("--before", "2026-03-01") == "Forgot 0 hits."
+
+
+def test_a_day_that_cannot_be_rolled_up_again_is_told(monkeypatch: pytest.MonkeyPatch):
+    through_the_orm(HITS)
+    maintain()
+    monkeypatch.setattr(maintenance, "roll_up_changed", lambda _: iter(["Rolled up.", maintenance.Failed("disk full")]))
+    with pytest.raises(CommandError, match="could not be rolled up again") as error:
+        run("--consumer", "acme")
+    assert "disk full" in str(error.value) and "Forgot 10 hits" in str(error.value)

@@ -180,6 +180,15 @@ def test_what_nobody_asks_about_is_pruned():
     assert list(BatchLedger.objects.values_list("batch", flat=True)) == [2]
 
 
+def test_combinations_older_than_the_oldest_day_are_pruned_before_any_day_is_dropped():
+    three_days()
+    known = set(DimensionSet.objects.values_list("id", flat=True))
+    DimensionSet.objects.create(id=1, seen=FIRST.date() - DAY, **PERSON.dimensions._asdict())
+    maintain(LATER)
+    assert not Retention.objects.exists()
+    assert set(DimensionSet.objects.values_list("id", flat=True)) == known
+
+
 def test_a_salt_is_not_pruned_while_its_day_is_not_closed():
     three_days()
     maintain(SECOND + timedelta(minutes=4))

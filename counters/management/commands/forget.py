@@ -10,7 +10,15 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
 from counters import days
-from counters.forget import WAIT_SECONDS, Gone, forget_before, forget_consumer, forget_paths, knows_consumer
+from counters.forget import (
+    WAIT_SECONDS,
+    Gone,
+    NotRolledUp,
+    forget_before,
+    forget_consumer,
+    forget_paths,
+    knows_consumer,
+)
 from counters.hits import HitRefused, check_path, counter_id, now
 from counters.models import Counter, path_begins_with
 from counters.reset import ResetBusy
@@ -44,8 +52,8 @@ class Command(BaseCommand):
             for gone in forget(before, self.wait):
                 counters += gone.counters
                 hits += gone.hits
-        except ResetBusy as busy:
-            raise CommandError(f"{busy} {_summary(counters, hits)}") from busy
+        except (ResetBusy, NotRolledUp) as stopped:
+            raise CommandError(f"{stopped} {_summary(counters, hits)}") from stopped
         self.stdout.write(_summary(counters, hits))
 
     def chosen(self, options: dict[str, Any]) -> tuple[str, Callable[..., Iterator[Gone]]]:
