@@ -28,6 +28,8 @@ LEFT_OUT = ("counters_visitorsalt", "django_session", "axes_*")
 CHUNK_BYTES = 2**20
 #: The first lines of a script that pg_restore writes set up the session; the longest of those seen has thirty.
 HEADER_LINES = 60
+#: Where psql tells at once what it waits for; what it complains of is told when it has ended.
+STANDARD_ERROR = 2
 #: A setting that servers before PostgreSQL 17 do not know. It is off unless somebody sets it.
 _UNKNOWN_TO_OLD_SERVERS = b"SET transaction_timeout = 0;"
 
@@ -150,7 +152,7 @@ def restore(source: IO[bytes], *, replace: bool) -> None:
         ) as (reading, unread),
         _running(
             programs / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse", *_database(),
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=STANDARD_ERROR,
         ) as (writing, unwritten),
     ):  # fmt: skip
         assert reading.stdout

@@ -1,10 +1,28 @@
--- Begin the one transaction in which a backup replaces what there is: keep out who else changes all of it, and drop the
--- tables of the apps ({prefixes} of their names) where they hold no counts yet or are to be replaced ({replace}).
+-- Begin, in psql, the one transaction in which a backup replaces what there is: keep out who else changes all of it,
+-- and drop the tables of the apps ({prefixes} of their names) where they hold no counts yet or are to be replaced
+-- ({replace}). All that psql writes is what it waits for.
+\o /dev/null
 BEGIN;
+SET statement_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
-SELECT pg_advisory_xact_lock(hashtextextended('counters migrate', 0));
-SELECT pg_advisory_xact_lock(hashtextextended('counters maintenance', 0));
-SELECT pg_advisory_xact_lock(hashtextextended('counters reset', 0));
+SELECT pg_try_advisory_xact_lock(hashtextextended('counters migrate', 0)) AS free \gset
+\if :free
+\else
+    \echo Waiting for a migration to end.
+    SELECT pg_advisory_xact_lock(hashtextextended('counters migrate', 0));
+\endif
+SELECT pg_try_advisory_xact_lock(hashtextextended('counters maintenance', 0)) AS free \gset
+\if :free
+\else
+    \echo Waiting for maintenance to end.
+    SELECT pg_advisory_xact_lock(hashtextextended('counters maintenance', 0));
+\endif
+SELECT pg_try_advisory_xact_lock(hashtextextended('counters reset', 0)) AS free \gset
+\if :free
+\else
+    \echo Waiting for a reset or a forgetting to end.
+    SELECT pg_advisory_xact_lock(hashtextextended('counters reset', 0));
+\endif
 DO $$
 DECLARE
     tables text;

@@ -285,6 +285,25 @@ HAS_DROPPED = (
 )
 
 
+@pytest.mark.parametrize(
+    ("lock", "what"), [("migrate", "a migration"), ("maintenance", "maintenance"), ("reset", "a reset or a forgetting")]
+)
+def test_what_a_restore_waits_for_is_told_and_waited_for_past_the_limit_of_a_statement(
+    counted: Installation, file: Path, lock: str, what: str
+):
+    before = counted.contents()
+    with psycopg.connect(counted.url, autocommit=True) as other:
+        other.execute(f"ALTER DATABASE {other.info.dbname} SET statement_timeout = '400ms'".encode())
+        other.execute(f"SELECT pg_advisory_lock(hashtextextended('counters {lock}', 0))".encode())
+        restoring = counted.start("restore", "--replace", file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert restoring.stderr and restoring.stderr.readline() == f"Waiting for {what} to end.\n".encode()
+        time.sleep(0.6)
+        assert restoring.poll() is None
+    _, complaints = restoring.communicate(timeout=WAIT_SECONDS)
+    assert (restoring.returncode, complaints) == (0, b"")
+    assert counted.contents() == before
+
+
 # What is refused
 
 

@@ -14,6 +14,9 @@ from hitcounter.backup import BackupError, restore
 from hitcounter.management.commands.serve import MIGRATION_LOCK, MIGRATION_UNLOCK
 from hitcounter.management.ending import end_on_signals
 
+#: For all that follows: a server or a role may have a limit that is meant for questions.
+_NO_LIMIT = "SET statement_timeout = 0"
+
 
 class Command(BaseCommand):
     help = (
@@ -57,6 +60,7 @@ class Command(BaseCommand):
 
 def _bring_up_to_date() -> None:
     with connection.cursor() as cursor:
+        cursor.execute(_NO_LIMIT)
         cursor.execute(MIGRATION_LOCK)
         call_command("migrate", verbosity=0)
         cursor.execute(MIGRATION_UNLOCK)
