@@ -50,7 +50,8 @@ COUNTED = {"/api/headers/": 200, "/api/".ljust(3000, "x"): 414, "/pixel.gif?path
 def behind_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that is open, and believes that a proxy in front speaks TLS."""
     place = tmp_path_factory.mktemp("headers")
-    with Service(place, DATABASE_URL="", HITCOUNTER_WORKERS="1", HITCOUNTER_TLS="on") as running:
+    options = {"HITCOUNTER_WORKERS": "1", "HITCOUNTER_TLS": "on", "HITCOUNTER_OPEN": "on"}
+    with Service(place, DATABASE_URL="", **options) as running:
         yield running
 
 
