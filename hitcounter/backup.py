@@ -66,11 +66,7 @@ def written_aside(file: Path, *, force: bool) -> Iterator[IO[bytes]]:
     """
     _check_free(file, force)
     aside = file.with_name(f"{file.name}.part")
-    with open(aside, "ab", opener=_for_its_owner_alone) as target:
-        try:
-            fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BackupError(f"Another backup is being written to {aside}.") from None
+    with _locked(aside) as target:
         try:
             target.truncate(0)  # what a backup that was killed has left
             yield target
@@ -82,6 +78,28 @@ def written_aside(file: Path, *, force: bool) -> Iterator[IO[bytes]]:
             aside.unlink(missing_ok=True)
             raise
     _sync_directory(file.parent)
+
+
+def _locked(aside: Path) -> IO[bytes]:
+    """The file of this name, opened, for its owner alone, and locked until it is closed. Raises BackupError."""
+    while True:
+        target = open(aside, "ab", opener=_for_its_owner_alone)  # noqa: SIM115 (its caller closes it)
+        try:
+            fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(aside, target):
+                os.fchmod(target.fileno(), 0o600)  # the mode it is opened with is that of new files alone
+                return target
+        except BlockingIOError:
+            target.close()
+            raise BackupError(f"Another backup is being written to {aside}.") from None
+        target.close()  # the other backup ended before this one had the lock, and took the file with it
+
+
+def _is_still(file: Path, opened: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(file.lstat(), os.fstat(opened.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _check_free(file: Path, force: bool) -> None:

@@ -1,8 +1,10 @@
 """Which of PostgreSQL's programs back up and restore, and how what they complain of is told."""
 
+import fcntl
 import io
 import subprocess
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -83,6 +85,36 @@ def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path):
             again.__enter__()
         first.write(b"first")
     assert (tmp_path / "file").read_bytes() == b"first"
+
+
+def test_a_backup_that_ends_before_the_next_has_its_lock_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file, lock, opened = tmp_path / "file", fcntl.flock, []
+
+    def lock_after_the_other_ended(target: IO[bytes], operation: int) -> None:
+        if not opened:
+            target.write(b"first")
+            target.flush()
+            (tmp_path / "file.part").rename(file)
+        opened.append(target)
+        lock(target, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_other_ended)
+    with pytest.raises(BackupError, match="is there already"), written_aside(file, force=False) as second:
+        second.write(b"second")
+    assert file.read_bytes() == b"first"
+    assert [target.closed for target in opened] == [True, True]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_others_could_read_of_a_backup_that_was_killed_they_can_read_no_more(tmp_path: Path):
+    (tmp_path / "file.part").write_bytes(b"half")
+    (tmp_path / "file.part").chmod(0o644)
+    with written_aside(tmp_path / "file", force=False) as target:
+        target.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
 # Secrets
