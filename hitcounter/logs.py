@@ -30,6 +30,13 @@ class WithoutRows(logging.Formatter):
         return _QUOTING.sub("", logging.Formatter.formatException(self, ei))
 
 
+def told(record: logging.LogRecord) -> str:
+    """The message, with how many like it were left out before it."""
+    left_out = getattr(record, "left_out", 0)
+    message = record.getMessage()
+    return f"{message} (and {left_out} like it before, which are left out)" if left_out else message
+
+
 class Line(WithoutRows):
     """Time, level, logger and message, and the request's id if one is being answered."""
 
@@ -37,6 +44,7 @@ class Line(WithoutRows):
         super().__init__("{asctime} {levelname} {name}: {message}", style="{")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = told(record)
         line = super().formatMessage(record)
         id = requestid.current.get()
         return f"{line} [{id}]" if id else line
@@ -49,7 +57,7 @@ class JSONLine(WithoutRows, JsonFormatter):
         log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         log_data["level"] = record.levelname
         log_data["logger"] = record.name
-        log_data["message"] = record.getMessage()
+        log_data["message"] = told(record)
         if id := requestid.current.get():
             log_data["request_id"] = id
         if exception := message_dict.get("exc_info"):
@@ -83,7 +91,7 @@ class Bounded(logging.Filter):
                 return False
             left_out = self._left_out.pop(alike, 0)
         if left_out:
-            record.msg = f"{record.msg} (and {left_out} like it before, which are left out)"
+            record.left_out = left_out  # not in its message, which others see, too
         return True
 
 

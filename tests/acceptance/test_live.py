@@ -17,6 +17,8 @@ import requests
 from hitcounter.postgres import PrivatePostgres
 from tests.service import Service
 
+pytestmark = pytest.mark.long
+
 WAIT_SECONDS = 30
 
 

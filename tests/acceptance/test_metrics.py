@@ -20,6 +20,8 @@ from tests.acceptance.load import Load
 from tests.acceptance.test_faults import children, command, kill, workers
 from tests.service import Service
 
+pytestmark = pytest.mark.long
+
 SEED = 20260607
 
 

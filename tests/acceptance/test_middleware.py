@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.host.running import WSGI, Host, wait_until
 from tests.service import Service
+
+pytestmark = pytest.mark.long
 
 SEED = 20260301
 REQUESTS = 1500

@@ -35,6 +35,8 @@ from tests.oracle import (
     through_the_writer,
 )
 
+pytestmark = pytest.mark.long
+
 #: Brute force knows what these are told from: of days without hit rows, what is rolled up of all paths stays.
 OF_PATHS = ("tree", "ranking", "page")
 CONSUMER = 'a"\\é,'
