@@ -5,7 +5,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 
 class Migrations:
-    """Those that this code needs; once all are applied, which they stay, nobody is asked again."""
+    """Those that this code needs; once all are applied, nobody is asked again, not after a restore either."""
 
     def __init__(self) -> None:
         self._applied = False
