@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test test-long lint bench clean
+.PHONY: help run test test-long chaos lint bench clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -22,6 +22,9 @@ test: $(VENV)/installed-dev  ## run the tests, against real PostgreSQL, but for 
 
 test-long: $(VENV)/installed-dev  ## run those that take long: commands and services that are killed, flooded, waited for
 	$(PYTEST) -m long
+
+chaos: $(VENV)/installed-dev  ## lose workers, databases, connections, disks under load, and show that no hit is lost or counted twice
+	$(PYTHON) -m pytest --chaos --timeout 900 tests/faults
 
 lint: $(VENV)/installed-dev  ## check style, types, import rules, missing migrations and production settings
 	$(VENV)/bin/ruff check .

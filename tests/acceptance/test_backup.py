@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.acceptance.load import Load
+from tests.load import Load
 from tests.service import PROJECT, Service, free_port
 
 pytestmark = pytest.mark.long

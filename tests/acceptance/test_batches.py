@@ -4,10 +4,7 @@ import asyncio
 import http.client
 import json
 import os
-import random
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,11 @@ import pytest
 import requests
 
 from hitcounter.postgres import PrivatePostgres
-from tests.acceptance.proxy import CuttingProxy
-from tests.acceptance.test_faults import SEED, kill, workers
+from tests.keyed import KeyedLoad
 from tests.service import Service, put_database
 
-CONNECTIONS = 50
-GIVE_UP_SECONDS = 120
 #: STORM_KEYS=1000 takes three minutes.
 KEYS, SENDS = int(os.environ.get("STORM_KEYS", "100")), 50
-BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 
 
 @pytest.fixture
@@ -35,68 +28,9 @@ def database(tmp_path: Path) -> Iterator[PrivatePostgres]:
         yield running
 
 
-class Batches:
-    """Batches under keys of their own, sent by clients that send each again until it is answered."""
-
-    def __init__(self, service: Service, prefix: str, seed: int = SEED) -> None:
-        self._url = f"{service.url}/hits/"
-        self._prefix = prefix
-        self._draw = random.Random(seed)
-        self.sent: Counter[str] = Counter()
-        self.answers: Counter[int | str] = Counter()
-        self.reasons: Counter[str] = Counter()
-
-    def make(self) -> tuple[str, list[dict[str, Any]]]:
-        """A key, and hits of some of twenty paths, which are taken as sent."""
-        hits = [
-            {"path": f"{self._prefix}{self._draw.randrange(20)}", "n": self._draw.randint(1, 3)}
-            for _ in range(self._draw.randint(1, 5))
-        ]
-        for hit in hits:
-            self.sent[hit["path"]] += hit["n"]
-        return f"{self._prefix}{self._draw.getrandbits(64)}", hits
-
-    async def send(self, session: aiohttp.ClientSession, key: str, hits: list[dict[str, Any]]) -> None:
-        """Return when the batch is answered."""
-        deadline = time.monotonic() + GIVE_UP_SECONDS
-        while time.monotonic() < deadline:
-            status, answer = await self._try(session, key, hits)
-            self.answers[status] += 1
-            if status == 200:
-                assert answer == {"counted": sum(hit["n"] for hit in hits)}
-                return
-            assert status in (503, "broken"), answer
-            self.reasons[answer["detail"]] += 1
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"not answered: {self.answers} {self.reasons}")
-
-    async def _try(self, session: aiohttp.ClientSession, key: str, hits: Any) -> tuple[int | str, Any]:
-        try:
-            async with session.post(self._url, json=hits, headers={"Idempotency-Key": key}) as answer:
-                return answer.status, await answer.json()
-        except BROKEN as error:
-            return "broken", {"detail": type(error).__name__}
-
-    def keep_sending(self, until: Callable[[], bool]) -> None:
-        """New batches from all connections at once, until it has come about."""
-
-        async def client(session: aiohttp.ClientSession) -> None:
-            while not until():
-                await self.send(session, *self.make())
-
-        self.run(lambda session: asyncio.gather(*[client(session) for _ in range(CONNECTIONS)]))
-
-    def run(self, act: Callable[[aiohttp.ClientSession], Awaitable[Any]]) -> None:
-        async def connected() -> None:
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-                await act(session)
-
-        asyncio.run(connected())
-
-
 @pytest.mark.long
 def test_batches_that_are_sent_fifty_times_at_once_are_counted_once(service: Service):
-    batches = Batches(service, "/storm/")
+    batches = KeyedLoad(service, "/storm/")
     made = [batches.make() for _ in range(KEYS)]
 
     async def storm(session: aiohttp.ClientSession) -> None:
@@ -106,40 +40,6 @@ def test_batches_that_are_sent_fifty_times_at_once_are_counted_once(service: Ser
     batches.run(storm)
     assert batches.answers[200] == KEYS * SENDS
     assert service.counts("/storm/") == batches.sent
-
-
-@pytest.mark.long
-def test_batches_whose_worker_is_killed_are_counted_once_when_they_are_sent_again(tmp_path: Path):
-    with Service(tmp_path, DATABASE_URL="", HITCOUNTER_WORKERS="2") as service:
-        batches = Batches(service, "/killed/")
-        draw = random.Random(SEED)
-        killed = 0
-
-        def killed_enough() -> bool:
-            nonlocal killed
-            if batches.answers[200] > 200 * (killed + 1):
-                kill(draw.choice(workers(service)))
-                killed += 1
-            return killed == 5
-
-        batches.keep_sending(killed_enough)
-        assert batches.answers["broken"] > 0, "no connection noticed that a worker was killed"
-        assert service.counts("/killed/") == batches.sent
-
-
-def test_batches_whose_commit_was_not_confirmed_are_counted_once_when_they_are_sent_again(
-    tmp_path: Path, database: PrivatePostgres
-):
-    with CuttingProxy(f"{database.socket_directory}/.s.PGSQL.5432", SEED) as proxy:
-        url = f"postgresql://hitcounter@127.0.0.1:{proxy.port}/hitcounter"
-        with Service(tmp_path, DATABASE_URL=url) as service:
-            batches = Batches(service, "/cut/")
-            proxy.cutting = True
-            batches.keep_sending(lambda: proxy.cuts >= 30)
-            proxy.cutting = False
-            assert batches.answers.keys() == {200, 503}, batches.answers
-            assert [reason for reason in batches.reasons if "cannot be said" in reason], batches.reasons
-            assert service.counts("/cut/") == batches.sent
 
 
 def test_while_the_database_is_gone_hits_are_refused_with_retry_after(tmp_path: Path, database: PrivatePostgres):

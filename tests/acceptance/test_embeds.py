@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from hitcounter.postgres import PrivatePostgres
-from tests.acceptance.client import Connection, ask
+from tests.client import Connection, ask
 from tests.service import Service, put_database
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from hitcounter.protocol import FIRST_HEADERS_SECONDS
-from tests.acceptance.client import ask
+from tests.client import ask
 from tests.service import Service
 
 HEAD = b"Host: localhost\r\nConnection: close\r\n"

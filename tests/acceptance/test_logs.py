@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from hitcounter.postgres import PrivatePostgres
-from tests.acceptance.client import ask
-from tests.acceptance.load import Load
-from tests.acceptance.test_faults import ask_patiently, children, kill
+from tests.client import ask
+from tests.load import Load
+from tests.processes import ask_patiently, children, kill
 from tests.service import Service
 
 pytestmark = pytest.mark.long

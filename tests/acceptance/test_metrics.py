@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hitcounter.multiprocess import LEFT_BEHIND_SECONDS, PREFIX
 from hitcounter.postgres import PrivatePostgres
-from tests.acceptance.client import ask
-from tests.acceptance.load import Load
-from tests.acceptance.test_faults import children, command, kill, workers
+from tests.client import ask
+from tests.load import Load
+from tests.processes import children, command, kill, workers
 from tests.service import Service
 
 pytestmark = pytest.mark.long

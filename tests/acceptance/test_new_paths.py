@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.acceptance.client import Connection
+from tests.client import Connection
 from tests.service import Service
 
 BOUND, CLIENTS, EACH = 300, 8, 400

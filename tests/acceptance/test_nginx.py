@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from tests.acceptance.client import Answer
+from tests.client import Answer
 from tests.service import PROJECT, Service, free_port
 
 CONFIGURATION = PROJECT / "deploy/nginx.conf"

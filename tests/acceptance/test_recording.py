@@ -13,7 +13,7 @@ import requests
 from psycopg import sql
 
 from hitcounter.postgres import PrivatePostgres
-from tests.acceptance.test_faults import workers
+from tests.processes import workers
 from tests.service import Service
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.client import Connection, ask
-from tests.acceptance.load import Load
+from tests.client import Connection, ask
+from tests.load import Load
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.long

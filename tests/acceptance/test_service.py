@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.client import Connection, ask
+from tests.client import Connection, ask
 from tests.service import FirstStart, Service
 
 

@@ -14,9 +14,9 @@ COMMITTED = re.compile(rb"(INSERT 0 1|COMMIT)\x00Z\x00\x00\x00\x05I")
 class CuttingProxy:
     """Listens on a loopback port and passes on to PostgreSQL's Unix socket; once `cutting`, drops one answer in 20."""
 
-    def __init__(self, socket_path: str, seed: int = 1) -> None:
+    def __init__(self, socket_path: str, seed: object = 1) -> None:
         self._socket_path = socket_path
-        self._draw = random.Random(seed)
+        self._draw = random.Random(f"{seed}")
         self._loop = asyncio.new_event_loop()
         self.cutting = False
         self.cuts = 0

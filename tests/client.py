@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tests.service import Service
@@ -38,3 +40,12 @@ def ask(service: Service, target: str, method: str = "GET") -> Answer:
         return connection.ask(target, method)
     finally:
         connection.close()
+
+
+def ask_patiently(service: Service, target: str) -> Answer:
+    """Ask a service whose workers are being started anew."""
+    for _ in range(100):
+        with suppress(OSError):
+            return ask(service, target)
+        time.sleep(0.1)
+    raise AssertionError("the service does not answer")
