@@ -15,7 +15,7 @@ class Outcome:
     """What became of the hits that were sent during one kind of fault.
 
     `lost` are those acknowledged (or sent until acknowledged, under a key) and not counted; `double` those counted
-    beyond what was sent; `recovery` is how many seconds a client waited at most, with all its attempts, to be acknowledged.
+    beyond what was sent; `recovery` is how many seconds a client waited at most, all attempts, to be acknowledged.
     """
 
     fault: str
