@@ -9,11 +9,14 @@ from gunicorn.asgi.protocol import ASGIProtocol
 #: From the beginning of a connection to the end of its first request's headers. For those of later requests, gunicorn's
 #: `keepalive` is the bound.
 FIRST_HEADERS_SECONDS = 10
-
-
 #: A connection that comes to rest while its worker ends is kept for so long, for a request that is on its way already.
 LAST_REST_SECONDS = 1
 POLL_SECONDS = 0.05
+
+
+# Each protocol asks whether the parser in C is there, and notes the answer with its own class; then gunicorn reads what
+# is noted with `ASGIProtocol`, and would take the parser in Python for any class that is derived from it.
+ASGIProtocol._check_h1c_protocol_available()
 
 
 class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
