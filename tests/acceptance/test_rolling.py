@@ -8,83 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.client import Connection, ask
-from tests.load import Load
+from tests.processes import WAIT_SECONDS, wait_until
+from tests.rolling import Rolling
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.long
 
-#: Becomes the command that follows, in a session without a terminal, or with the one that is named.
-APART = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"]
+#: Becomes the command that follows, in a session on the terminal that is named.
 ON_TERMINAL = [
     sys.executable,
     "-c",
     "import os, sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])",
 ]
-PATIENCE_SECONDS = 60
-
-
-class Rolling(Service):
-    """A service without a terminal, as systemd starts it."""
-
-    def __init__(self, data_dir: Path, project: Path = PROJECT, **environment: str) -> None:
-        super().__init__(data_dir, DATABASE_URL="", HITCOUNTER_WORKERS="2", **environment)
-        self.command = [*APART, sys.executable, str(project / "manage.py"), "serve"]
-
-    def workers(self) -> set[int]:
-        """The processes that take connections."""
-        pids = {self.process.pid}
-        generations = [pids]
-        while generations[-1]:
-            generations.append({child for pid in generations[-1] for child in children(pid)})
-        masters = [pid for generation in generations for pid in generation if is_gunicorn(pid) and children(pid)]
-        return set(children(masters[0])) if masters else set()
-
-    def roll(self) -> None:
-        """Send SIGHUP, and return when no worker of before is left."""
-        before = self.workers()
-        assert len(before) == 2
-        self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not before & self.workers() and len(self.workers()) == 2)
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def is_gunicorn(pid: int) -> bool:
-    try:
-        return b"hitcounter.gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def test_workers_are_rolled_under_load_and_nothing_is_lost_nor_left_without_an_answer(tmp_path: Path):
-    with Rolling(tmp_path) as service:
-        with Load(service, "/api/rolling/") as load:
-            load.wait_for(500)
-            for _ in range(2):
-                service.roll()
-                load.wait_for(500)
-        counts = service.counts("/api/rolling/")
-        load.assert_bounds_hold(counts)
-        assert set(load.answers) == {200}
-        assert sum(counts.values()) == load.acknowledged.total()
 
 
 def test_a_connection_that_rests_while_workers_are_rolled_is_answered_once_more(tmp_path: Path):
@@ -173,7 +113,7 @@ def test_a_terminal_that_is_closed_stops_the_service(tmp_path: Path):
         assert ask(service, "/api/terminal/").status == 200
         os.close(theirs)
         os.close(ours)
-        assert service.process.wait(timeout=PATIENCE_SECONDS) is not None
+        assert service.process.wait(timeout=WAIT_SECONDS) is not None
     assert not service.ready()
 
 
