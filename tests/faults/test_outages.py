@@ -89,7 +89,7 @@ def test_backends_that_are_terminated_leave_batches_under_keys_counted_once(
 @contextmanager
 def stopped(database: PrivatePostgres) -> Iterator[None]:
     """All of PostgreSQL's processes, halted."""
-    server = int((database.data_directory / "postmaster.pid").read_text().split()[0])
+    server = int((database.data / "postmaster.pid").read_text().split()[0])
     processes = [server, *children(server)]
     kill(*processes, number=signal.SIGSTOP)
     try:
