@@ -100,7 +100,8 @@ class Load:
         with connection.cursor() as cursor:
             cursor.execute(_SESSION)
             cursor.execute(_TABLE)
-            with cursor.copy(_COPY) as copy:
+            # Of what a cursor does, Django's own does not know this, nor what it raises.
+            with connection.wrap_database_errors, cursor.copy(_COPY) as copy:
                 copy.write("".join(self._rows))
             cursor.execute(_HITS)
             cursor.execute(_COUNTERS, {"ids": "\n".join(self._ids.values()), "paths": "\n".join(self._ids)})
