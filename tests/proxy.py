@@ -90,7 +90,7 @@ class CuttingProxy(Proxy):
     def __init__(self, socket_path: str, seed: object = 1, place: Place = Place.AFTER_COMMIT) -> None:
         super().__init__(socket_path)
         self._draw = random.Random(f"{seed}")
-        self._place = place
+        self.place = place
         self.cutting = False
         self.cuts = 0
 
@@ -98,12 +98,12 @@ class CuttingProxy(Proxy):
         if not (self.cutting and self._is_by(data, answer) and self._draw.random() < SHARE):
             return len(data)
         self.cuts += 1
-        return self._draw.randrange(len(data)) if self._place in (Place.AMID_REQUEST, Place.AMID_ANSWER) else 0
+        return self._draw.randrange(len(data)) if self.place in (Place.AMID_REQUEST, Place.AMID_ANSWER) else 0
 
     def _is_by(self, data: bytes, answer: bool) -> bool:
-        if self._place is Place.AFTER_COMMIT:
+        if self.place is Place.AFTER_COMMIT:
             return answer and COMMITTED.search(data) is not None
-        return answer == (self._place is Place.AMID_ANSWER)
+        return answer == (self.place is Place.AMID_ANSWER)
 
 
 class SlowProxy(Proxy):
