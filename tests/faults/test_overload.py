@@ -1,6 +1,7 @@
 """More hits come than a service can take: those that it takes in count soon, others are refused, memory has a bound."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from counters.ingest.writer import NAME, RECORD_BATCH
 from hitcounter.postgres import PrivatePostgres
 from tests.faults.conftest import Trial
 from tests.flood import Flood
+from tests.keyed import KeyedLoad
 from tests.processes import memory, workers
 from tests.proxy import SlowProxy
 from tests.service import Service
@@ -26,6 +28,7 @@ CAPACITY = WORKERS * QUEUE / BATCH_SECONDS
 #: needs for both.
 WAIT_SECONDS = 2 * BATCH_SECONDS + 0.5
 CONNECTIONS = 2_000
+SENDERS = 500
 
 
 class Growth:
@@ -69,6 +72,7 @@ def begin_the_day(service: Service, database: PrivatePostgres) -> None:
             Flood(service, "/api/before/").press(100, 0.2)
 
 
+@pytest.mark.long
 def test_of_ten_times_the_hits_that_it_can_take_a_service_counts_what_it_can_and_refuses_the_others(
     tmp_path: Path, database: PrivatePostgres, trial: Trial
 ):
@@ -104,4 +108,26 @@ def test_thousands_of_connections_at_full_speed_get_their_answers(own_service: S
     outcome = trial.settle(f"overload: {CONNECTIONS:,} connections", seconds, flood, own_service, told)
     assert flood.answers.keys() <= {200, 503}, flood.answers
     assert outcome.counted == outcome.acknowledged
+    assert growth.bytes < MOST_GROWTH
+
+
+@pytest.mark.long
+def test_batches_that_too_many_send_at_once_are_counted_once(tmp_path: Path, database: PrivatePostgres, trial: Trial):
+    seconds = trial.times(6, 30)
+    proxy = SlowProxy(f"{database.socket_directory}/.s.PGSQL.5432")
+    with proxy, Service(tmp_path, DATABASE_URL=proxy.url, HITCOUNTER_WORKERS=str(WORKERS)) as service:
+        batches = KeyedLoad(service, "/overload/", trial.seed, connections=SENDERS)
+        batches.pause_seconds = 1  # as Retry-After has it
+        proxy.seconds, until = BATCH_SECONDS, time.monotonic() + seconds
+
+        def over() -> bool:
+            if time.monotonic() > until:
+                proxy.seconds = 0  # those that have been refused until now have their turn
+            return not proxy.seconds
+
+        with watched(service) as growth:
+            batches.keep_sending(over)
+        told = f"{SENDERS} senders at once, {batches.answers[503]:,} times 503, {growth}"
+        trial.settle("overload: hits under keys", seconds, batches, service, told)
+    assert batches.answers.keys() == {200, 503}, batches.answers
     assert growth.bytes < MOST_GROWTH
