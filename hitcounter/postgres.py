@@ -120,20 +120,28 @@ class PrivatePostgres:
         print("The private PostgreSQL is gone; starting it again.", file=sys.stderr, flush=True)
         try:
             self.start()
-        except (PostgresError, OSError) as error:  # tried again a second later: the command beside it goes on meanwhile
+        except PostgresError as error:  # tried again a second later: the command beside it goes on meanwhile
             print(error, file=sys.stderr, flush=True)
 
     def start(self) -> None:
-        """Initialise the cluster where there is none, and return once the server answers; safe to call twice."""
-        with open(self.directory / "start.lock", "w") as starting:
-            fcntl.flock(starting, fcntl.LOCK_EX)
-            if self.running():
-                return
-            if not (self.data / "PG_VERSION").exists():
-                self._initialise()
-            self._check_version()
-            self._configure()
-            self._start_server()
+        """Initialise the cluster where there is none, and return once the server answers; safe to call twice.
+
+        Raises PostgresError when it cannot be started.
+        """
+        try:
+            with open(self.directory / "start.lock", "w") as starting:
+                fcntl.flock(starting, fcntl.LOCK_EX)
+                if not self.running():
+                    self._start()
+        except OSError as error:  # the disk is full, for example
+            raise PostgresError(f"The private PostgreSQL cannot be started: {error}.") from error
+
+    def _start(self) -> None:
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._check_version()
+        self._configure()
+        self._start_server()
 
     def stop(self) -> None:
         """Stop the server if it runs, after its sessions were told to end."""
