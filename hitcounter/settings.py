@@ -62,7 +62,9 @@ def _database(url: str) -> dict[str, Any]:
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
     }
-    pool = {"min_size": 0, "max_size": 10, "timeout": 2}
+    # The pool gives up a connection that cannot be made when nobody waits for it any more. Else it would try again for
+    # five minutes, with pauses that double, and after an outage be away for as long as that had lasted.
+    pool = {"min_size": 0, "max_size": 10, "timeout": 2, "reconnect_timeout": 2}
     return {
         "ENGINE": "django.db.backends.postgresql",
         **named,

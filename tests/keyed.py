@@ -25,6 +25,8 @@ class KeyedLoad:
         self._prefix = prefix
         self._connections = connections
         self._draw = random.Random(f"{seed}")
+        #: After an answer that is none; the service asks for a second.
+        self.pause_seconds = 0.02
         self.sent: Counter[str] = Counter()
         self.acknowledged: Counter[str] = Counter()
         self.answers: Counter[int | str] = Counter()
@@ -53,7 +55,7 @@ class KeyedLoad:
                 return
             assert status in (503, "broken"), answer
             self.reasons[answer["detail"]] += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(self.pause_seconds)
         raise AssertionError(f"not answered: {self.answers} {self.reasons}")
 
     async def _try(self, session: aiohttp.ClientSession, key: str, hits: Any) -> tuple[int | str, Any]:

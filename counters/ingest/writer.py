@@ -19,6 +19,7 @@ from counters.ingest.recorder import BatchConflict, BatchError, BatchFailed, Bat
 from counters.ingest.session import Session
 from counters.sentences import sentence_of
 from counters.sql import load
+from counters.sqlstates import lacks_partition, refuses_value
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ REMEMBERED = 250_000
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 NAME = "hitcounter writer"
 #: The session can write no more, another one may: the server has become read-only (25006), a pooler between has put it
-#: on a server session that does not know the prepared statement (26000), a partition has been taken away (23514 without
-#: the name of a constraint, below).
+#: on a server session that does not know the prepared statement (26000), a partition has been taken away (below).
 UNFIT_SESSION = ("25006", "26000")
 
 #: Hits of a batch that share a row: their counter's key, where they come from, how many they are.
@@ -155,7 +155,10 @@ class PostgresWriter:
         try:
             [totals] = await session.execute_prepared(b"record_batch", parameters)
         except errors.UniqueViolation:
-            [totals] = await session.execute(SETTLED_BATCH, [self._id, b"%d" % number])
+            settled = await session.execute(SETTLED_BATCH, [self._id, b"%d" % number])
+            if not settled:  # it is not the ledger that has such a row
+                raise
+            [totals] = settled
         else:
             today.known.update(new)
         return {path: int(total) for (_, (path, _)), total in zip(rows, totals.split(b" "), strict=True)}
@@ -202,9 +205,9 @@ def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:
         return ConnectionLost(sentence_of(error))
     if code.startswith("40") or code == "55P03":
         return BatchConflict(sentence_of(error))
-    if code == "23514" and not error.diag.constraint_name:
+    if lacks_partition(error):  # a new session makes it
         return ConnectionLost(sentence_of(error))
-    if code.startswith(("22", "23", "54")):
+    if refuses_value(error):
         return BatchRefused(sentence_of(error))
     return BatchFailed(sentence_of(error))
 
