@@ -128,11 +128,13 @@ def fill_and_enlarge(disk: SmallDisk, service: Service, answers: Counter[int | s
     for _ in range(trial.times(1, 3)):
         acknowledged, refused = answers[200], answers[503]
         wait_until(lambda acknowledged=acknowledged: answers[200] >= acknowledged + 200)
-        disk.fill(leaving=trial.draw.randrange(MB))
-        use_up_segments(service, answers, refused)
-        stay_full(disk, service, answers, trial)
-        begun, acknowledged = time.monotonic(), answers[200]
-        disk.enlarge()
+        try:
+            disk.fill(leaving=trial.draw.randrange(MB))
+            use_up_segments(service, answers, refused)
+            stay_full(disk, service, answers, trial)
+        finally:  # else those who send until they are answered would hide what went wrong
+            begun, acknowledged = time.monotonic(), answers[200]
+            disk.enlarge()
         wait_until(lambda acknowledged=acknowledged: answers[200] > acknowledged)
         recoveries.append(time.monotonic() - begun)
     return recoveries

@@ -22,7 +22,7 @@ MB = 2**20
 MOST_GROWTH = 100 * MB
 #: How late each answer of the database is. A worker has one batch under way, of as many hits as wait at most.
 BATCH_SECONDS = 0.5
-QUEUE, WORKERS = 50, 2
+QUEUE, WORKERS = 10, 2
 CAPACITY = WORKERS * QUEUE / BATCH_SECONDS
 #: A hit waits for the batch before it and for its own; the rest is what the machine, which the client has a share of,
 #: needs for both.
