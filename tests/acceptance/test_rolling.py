@@ -15,7 +15,6 @@ import pytest
 
 from hitcounter import rolling
 from tests.client import Connection, ask
-from tests.load import Load
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.long
@@ -73,19 +72,6 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def test_workers_are_rolled_under_load_and_nothing_is_lost_nor_left_without_an_answer(tmp_path: Path):
-    with Rolling(tmp_path) as service:
-        with Load(service, "/api/rolling/") as load:
-            load.wait_for(500)
-            for _ in range(2):
-                service.roll()
-                load.wait_for(500)
-        counts = service.counts("/api/rolling/")
-        load.assert_bounds_hold(counts)
-        assert set(load.answers) == {200}
-        assert sum(counts.values()) == load.acknowledged.total()
 
 
 def test_a_connection_that_rests_while_workers_are_rolled_is_answered_once_more(tmp_path: Path):

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.test_rolling import Rolling
 from tests.client import ask
 from tests.faults.conftest import Trial
 from tests.keyed import KeyedLoad
 from tests.load import Load
 from tests.processes import descendants, kill, postmaster, workers
 from tests.service import Service
-
-READY_SECONDS = 15
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(own_service: Service, trial: Trial):
@@ -52,6 +51,20 @@ def test_a_graceful_stop_answers_every_hit_that_was_taken_in(own_service: Servic
     own_service.start()
     outcome = trial.settle("graceful stop", 1, load, own_service)
     assert outcome.counted == outcome.acknowledged, "a hit was counted and not answered"
+
+
+@pytest.mark.long
+def test_workers_are_rolled_under_load_and_nothing_is_lost_nor_left_without_an_answer(tmp_path: Path, trial: Trial):
+    times = trial.times(2, 10)
+    with Rolling(tmp_path) as service:
+        with Load(service, "/api/rolling/", trial.seed) as load:
+            load.wait_for(500)
+            for _ in range(times):
+                service.roll()
+                load.wait_for(500)
+        outcome = trial.settle("rolling restart", times, load, service)
+    assert load.answers.keys() == {200}, load.answers
+    assert outcome.sent == outcome.acknowledged == outcome.counted
 
 
 def wait_until_gone(pids: list[int]) -> None:
