@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hitcounter import rolling
 from tests.client import Connection, ask
-from tests.processes import WAIT_SECONDS, wait_until
+from tests.processes import WAIT_SECONDS, command, wait_until
 from tests.rolling import Rolling
 from tests.service import PROJECT, Service
 
@@ -145,3 +146,65 @@ def test_the_master_has_no_settings_that_workers_would_inherit():
 def test_nor_does_it_import_them(name: str):
     code = f"import sys, hitcounter.gunicorn; sys.exit({name!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
+
+
+def handles_hangup(pid: int) -> bool:
+    """Whether a process ignores or catches SIGHUP."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return any(int(mask, 16) & 1 for mask in re.findall(r"Sig(?:Ign|Cgt):\s*(\w+)", status))
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path):
+    service = Rolling(tmp_path)
+    service.prepare()
+    process = subprocess.Popen(service.command, cwd=PROJECT, env=service.environment, stdin=subprocess.DEVNULL)
+    service.process = process
+    try:
+        wait_until(lambda: handles_hangup(process.pid))
+        assert b"hitcounter.gunicorn" not in command(process.pid)
+        while not service.ready():
+            process.send_signal(signal.SIGHUP)
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        assert service.stop() == 0
+
+
+def test_many_hangups_in_a_row_start_one_set_of_workers_at_a_time(tmp_path: Path):
+    with Rolling(tmp_path) as service:
+        before, most, seen = service.workers(), 0, set()
+        for _ in range(20):
+            service.process.send_signal(signal.SIGHUP)
+            most = max(most, len(service.workers()))
+            seen |= service.workers()
+            time.sleep(0.05)
+
+        def rolled() -> bool:
+            nonlocal most, seen
+            now = service.workers()
+            most, seen = max(most, len(now)), seen | now
+            return not before & now and len(now) == 2
+
+        wait_until(rolled)
+        time.sleep(5)
+        seen |= service.workers()
+        assert 2 < most <= 6
+        assert len(seen - before) <= 6, "more than a roll for the first signal and those that came meanwhile"
+
+
+def test_a_worker_that_dies_while_the_code_is_broken_is_tried_again_and_the_other_serves(tmp_path: Path):
+    project = copy_of_the_project(tmp_path / "project")
+    (tmp_path / "data").mkdir()
+    with Rolling(tmp_path / "data", project) as service:
+        asgi = project / "hitcounter" / "asgi.py"
+        whole = asgi.read_text()
+        asgi.write_text("raise RuntimeError('no')\n")
+        killed, left = sorted(service.workers())
+        os.kill(killed, signal.SIGKILL)
+        begun = time.monotonic()
+        wait_until(lambda: service.output().count("RuntimeError: no") >= 3)
+        assert time.monotonic() - begun > 2 * rolling.RETRY_SECONDS, "tried again without a pause"
+        assert ask(service, "/api/still/").status == 200
+        asgi.write_text(whole)
+        wait_until(lambda: left in service.workers() and len(service.workers()) == 2)
+        assert ask(service, "/api/still/").json()["count"] == 2

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from hitcounter.postgres import PrivatePostgres
 from tests.client import ask, ask_patiently
@@ -27,6 +28,24 @@ def test_a_killed_database_loses_and_doubles_nothing_and_comes_back_by_itself(ow
     trial.settle("PostgreSQL killed", times, load, own_service, f"503 within {load.slowest[503]:.2f} s")
     assert set(load.answers) == {200, 503}, load.answers
     assert load.slowest[503] < 1
+
+
+@pytest.mark.long
+def test_batches_whose_database_is_killed_are_counted_once_when_they_are_sent_again(own_service: Service, trial: Trial):
+    batches = KeyedLoad(own_service, "/database-killed/", trial.seed)
+    times, killed = trial.times(3, 10), 0
+
+    def killed_enough() -> bool:
+        nonlocal killed
+        if batches.answers[200] > 200 * (killed + 1):
+            server = postmaster(own_service.data_dir)
+            kill(server, *children(server))
+            killed += 1
+        return killed == times
+
+    batches.keep_sending(killed_enough)
+    assert batches.answers[503] > 0, "no batch noticed that the database was killed"
+    trial.settle("PostgreSQL killed, hits under keys", times, batches, own_service)
 
 
 def test_while_the_database_is_gone_hits_get_503_and_afterwards_they_count_again(
