@@ -239,6 +239,7 @@ class FailingService(Service):
     command = [sys.executable, "-m", "tests.faults.failing"]
 
 
+@pytest.mark.long
 def test_a_service_whose_statements_fail_counts_each_hit_once(tmp_path: Path, database: PrivatePostgres, trial: Trial):
     settings = {"INJECTED_SEED": trial.seed, "INJECTED_RATE": str(FAULT_RATE), "HITCOUNTER_WORKERS": "2"}
     times = trial.times(50, 1_000)
