@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from operator import itemgetter
 from secrets import token_bytes
@@ -74,11 +74,21 @@ class Day:
 
 
 class PostgresWriter:
-    """Writes batches over one session of its own; `conninfo` names the database, `clock` gives the time (UTC)."""
+    """Writes batches over one session of its own; `conninfo` names the database, `clock` gives the time (UTC).
 
-    def __init__(self, conninfo: str, *, clock: Callable[[], datetime] = now) -> None:
+    `connect` makes the session, of what `Session.connect` takes.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        clock: Callable[[], datetime] = now,
+        connect: Callable[..., Awaitable[Session]] = Session.connect,
+    ) -> None:
         self._conninfo = conninfo
         self._clock = clock
+        self._connect = connect
         self._id = str(uuid4()).encode()
         self._session: Session | None = None
         self._today: Day | None = None
@@ -88,7 +98,7 @@ class PostgresWriter:
         await self.close()
         self._today = None  # it may be another server, or an older state of it
         try:
-            self._session = await Session.connect(
+            self._session = await self._connect(
                 self._conninfo,
                 connect_timeout=CONNECT_SECONDS,
                 application_name=NAME,
