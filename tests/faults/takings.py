@@ -1,0 +1,87 @@
+"""What resets and forgetting take off the counters, written down by the database itself, in the same transactions."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any, LiteralString
+
+import psycopg
+
+from tests.service import PROJECT, Service
+
+WAIT_SECONDS = 60
+
+_NOTE: LiteralString = """
+CREATE TABLE taken_off (path text NOT NULL, hits bigint NOT NULL);
+CREATE FUNCTION note_taken_off() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO taken_off VALUES (OLD.path, OLD.hits - CASE TG_OP WHEN 'UPDATE' THEN NEW.hits ELSE 0 END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_lowered AFTER UPDATE OF hits ON counters_counter
+    FOR EACH ROW WHEN (NEW.hits < OLD.hits) EXECUTE FUNCTION note_taken_off();
+CREATE TRIGGER note_deleted AFTER DELETE ON counters_counter
+    FOR EACH ROW WHEN (OLD.hits > 0) EXECUTE FUNCTION note_taken_off();
+"""
+_HELD: LiteralString = """
+SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted
+AND (classid::bigint << 32 | objid::bigint) = hashtextextended('counters ' || %s, 0)
+"""
+
+
+class Takings:
+    """A session that sees what is taken off, whoever does it, and whether he was killed or not."""
+
+    def __init__(self, session: psycopg.Connection[Any]) -> None:
+        self._session = session
+        session.execute(_NOTE)
+
+    def hits(self) -> Counter[str]:
+        """Of each path."""
+        rows = self._session.execute("SELECT path, sum(hits)::bigint FROM taken_off GROUP BY path")
+        return Counter(dict(rows.fetchall()))
+
+    def times(self) -> Counter[str]:
+        """How often something was taken off each path."""
+        return Counter(dict(self._session.execute("SELECT path, count(*) FROM taken_off GROUP BY path").fetchall()))
+
+
+def is_held(session: psycopg.Connection[Any], lock: str) -> bool:
+    """Whether somebody is amid a reset, or maintenance."""
+    return session.execute(_HELD, [lock]).fetchone() is not None
+
+
+def started(service: Service, *arguments: str) -> subprocess.Popen[str]:
+    """`manage.py` beside the service, in a group of its own, at work."""
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=PROJECT,
+        env=service.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_amid(command: subprocess.Popen[str], session: psycopg.Connection[Any], lock: str, pause: float) -> bool:
+    """Send SIGKILL a while after a command has begun its work; return whether it came before the command's end."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while command.poll() is None and not is_held(session, lock):
+        assert time.monotonic() < deadline, "it has not begun"
+        time.sleep(0.002)
+    time.sleep(pause)
+    command.kill()
+    command.communicate()
+    return command.returncode == -signal.SIGKILL
+
+
+def done(service: Service, *arguments: str) -> str:
+    """What a command printed that went well; while what was killed before still ends in the database, it is repeated."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (ran := service.manage(*arguments)).returncode != 0:
+        assert "is running" in ran.stderr and time.monotonic() < deadline, ran.stderr
+    return ran.stdout + ran.stderr
