@@ -80,7 +80,7 @@ def kill_amid(command: subprocess.Popen[str], session: psycopg.Connection[Any], 
 
 
 def done(service: Service, *arguments: str) -> str:
-    """What a command printed that went well; while what was killed before still ends in the database, it is repeated."""
+    """What a command printed that went well; it is repeated while one that was killed still ends in the database."""
     deadline = time.monotonic() + WAIT_SECONDS
     while (ran := service.manage(*arguments)).returncode != 0:
         assert "is running" in ran.stderr and time.monotonic() < deadline, ran.stderr

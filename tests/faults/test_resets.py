@@ -91,7 +91,7 @@ def settle(fault: str, times: int, load: Load, service: Service, trial: Trial, t
 def test_resets_of_hot_paths_take_what_was_counted_and_leave_what_comes_after(
     service: Service, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, takings, admin = trial.times(4, 20), Takings(session), Admin(service)
+    times, takings, admin = trial.times(3, 20), Takings(session), Admin(service)
     with Load(service, PREFIX, trial.seed) as load:
         said: Counter[str] = Counter()
         for _ in range(times):
@@ -108,7 +108,7 @@ def test_resets_of_hot_paths_take_what_was_counted_and_leave_what_comes_after(
 def test_resets_that_are_killed_have_been_done_or_not_and_nothing_is_lost(
     service: Service, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, takings, killed = trial.times(4, 20), Takings(session), 0
+    times, takings, killed = trial.times(3, 20), Takings(session), 0
     with Load(service, PREFIX, trial.seed) as load:
         for _ in range(times):
             load.wait_for(100)
@@ -125,7 +125,7 @@ def test_resets_that_are_killed_have_been_done_or_not_and_nothing_is_lost(
 def test_workers_that_are_killed_amid_a_reset_have_done_it_or_not(
     service: Service, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, takings, amid = trial.times(4, 20), Takings(session), 0
+    times, takings, amid = trial.times(3, 20), Takings(session), 0
     admin = Admin(service)
     with Load(service, PREFIX, trial.seed) as load:
         for _ in range(times):
