@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, LiteralString
 
 import psycopg
 
+from tests.processes import wait_until
 from tests.service import PROJECT, Service
 
 WAIT_SECONDS = 60
@@ -25,10 +27,14 @@ CREATE TRIGGER note_lowered AFTER UPDATE OF hits ON counters_counter
 CREATE TRIGGER note_deleted AFTER DELETE ON counters_counter
     FOR EACH ROW WHEN (OLD.hits > 0) EXECUTE FUNCTION note_taken_off();
 """
-_HELD: LiteralString = """
-SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted
-AND (classid::bigint << 32 | objid::bigint) = hashtextextended('counters ' || %s, 0)
+_HOLDER: LiteralString = """
+SELECT a.pid, a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted
+AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('counters ' || %s, 0)
 """
+#: What the database calls the sessions of commands that are to be killed.
+TRIED = "tried"
+_SESSIONS: LiteralString = "SELECT query FROM pg_stat_activity WHERE application_name = 'tried'"
 
 
 class Takings:
@@ -48,9 +54,19 @@ class Takings:
         return Counter(dict(self._session.execute("SELECT path, count(*) FROM taken_off GROUP BY path").fetchall()))
 
 
-def is_held(session: psycopg.Connection[Any], lock: str) -> bool:
-    """Whether somebody is amid a reset, or maintenance."""
-    return session.execute(_HELD, [lock]).fetchone() is not None
+def holder(session: psycopg.Connection[Any], lock: str) -> tuple[int, str] | None:
+    """The session that is amid a reset, or maintenance: its process and its name."""
+    return session.execute(_HOLDER, [lock]).fetchone()
+
+
+def is_amid(session: psycopg.Connection[Any], lock: str) -> bool:
+    """Whether a command that was `started` is."""
+    return (holder(session, lock) or (0, ""))[1] == TRIED
+
+
+def queries(session: psycopg.Connection[Any]) -> list[str]:
+    """What commands that were `started` have the database do, or had it do last."""
+    return [query for (query,) in session.execute(_SESSIONS).fetchall()]
 
 
 def started(service: Service, *arguments: str) -> subprocess.Popen[str]:
@@ -58,7 +74,7 @@ def started(service: Service, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=PROJECT,
-        env=service.environment,
+        env={**service.environment, "PGAPPNAME": TRIED},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -67,15 +83,21 @@ def started(service: Service, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def kill_amid(command: subprocess.Popen[str], session: psycopg.Connection[Any], lock: str, pause: float) -> bool:
-    """Send SIGKILL a while after a command has begun its work; return whether it came before the command's end."""
+def kill_amid(
+    command: subprocess.Popen[str], begun: Callable[[], bool], pause: float, session: psycopg.Connection[Any]
+) -> bool:
+    """Send SIGKILL a while after a command has begun its work, and wait until the database has noticed.
+
+    Return whether it came before the command's end.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
-    while command.poll() is None and not is_held(session, lock):
+    while command.poll() is None and not begun():
         assert time.monotonic() < deadline, "it has not begun"
         time.sleep(0.002)
     time.sleep(pause)
     command.kill()
     command.communicate()
+    wait_until(lambda: not queries(session))
     return command.returncode == -signal.SIGKILL
 
 

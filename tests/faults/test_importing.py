@@ -1,12 +1,10 @@
-"""An import that is killed again and again comes to the same as one that was let alone."""
+"""An import that is killed again and again, beside live hits, comes to the same as one that was let alone."""
 
-import os
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +12,27 @@ import psycopg
 import pytest
 
 from hitcounter.postgres import PrivatePostgres
-from tests.service import PROJECT, put_database
+from tests.faults.conftest import Trial
+from tests.load import Load
+from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.long
 
-SEED = 20260301
-KILLS = 20
 REPEATED = 30
 WAIT_SECONDS = 60
+#: Paths of the log that are hit meanwhile, too; the others are not.
+BOTH, LOG_ALONE = "/api/both/", "/shop/"
+#: The days of the log are kept as they are.
+KEPT = {"HITCOUNTER_KEEP_HITS_DAYS": "36500", "HITCOUNTER_KEEP_HOURS_DAYS": "36500"}
 #: manage.py with smaller transactions, so that there are enough of them in a log of this size.
 MANAGE = "import sys, manage; from counters import logfiles; logfiles.BLOCK_BYTES = 400_000; sys.exit(manage.main())"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[PrivatePostgres]:
-    """A PostgreSQL of the test's own, with tables."""
-    with PrivatePostgres(put_database(tmp_path / "postgres")).held() as running:
-        yield running
-
-
-def manage(database: PrivatePostgres, *arguments: str) -> subprocess.Popen[str]:
+def manage(service: Service, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", MANAGE, *arguments],
         cwd=PROJECT,
-        env={**os.environ, "DATABASE_URL": database.url},
+        env=service.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -64,7 +59,8 @@ class Log:
 
     def _line(self, draw: random.Random) -> str:
         day, hour, visitor, version = draw.randint(1, 4), draw.randint(0, 23), draw.randint(0, 999), draw.randint(1, 9)
-        path = f"/shop/{int(draw.paretovariate(0.5)) % 2000}"
+        number = int(draw.paretovariate(0.5)) % 2000
+        path = f"{BOTH}{number}/" if number < 10 else f"{LOG_ALONE}{number}"
         self.paths[path] += REPEATED
         self.hours[path, f"2026-03-{day:02} {hour:02}"] += REPEATED
         self.visitors.add((day, visitor, version))
@@ -93,24 +89,38 @@ def kill_when_it_has_moved_on(importing: subprocess.Popen[str], session: psycopg
         importing.kill()
 
 
-def test_an_import_that_is_killed_twenty_times_counts_every_line_once(tmp_path: Path, database: PrivatePostgres):
-    draw = random.Random(SEED)
-    log, file = Log(tmp_path / "access.log", draw), str(tmp_path / "access.log")
-    with psycopg.connect(database.url, autocommit=True) as session:
-        for _ in range(KILLS):
-            kill_when_it_has_moved_on(manage(database, "importlog", file), session, draw.uniform(0, 0.05))
-        counted = lines_imported(session)
-        assert 0 < counted < log.lines
-        assert output(manage(database, "importlog", file)) == (
-            f"{file}: {log.lines - counted:,} new lines, {log.lines - counted:,} hits.\n"
-        )
-        assert output(manage(database, "importlog", file)) == f"{file}: 0 new.\n"
-        assert dict(rows(session, "SELECT path, hits FROM counters_counter")) == log.paths
-        hours = (
-            "SELECT c.path, to_char(h.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24'), h.hits"
-            " FROM counters_hourlyhits AS h JOIN counters_counter AS c ON c.id = h.counter_id"
-        )
-        assert {(path, hour): hits for path, hour, hits in rows(session, hours)} == log.hours
-        visitors = "SELECT DISTINCT (at AT TIME ZONE 'UTC')::date, visitor FROM counters_hit"
-        assert len(rows(session, visitors)) == len(log.visitors)
-    assert "the books balance" in output(manage(database, "verifycounts"))
+def test_an_import_that_is_killed_beside_live_hits_counts_every_line_once(
+    tmp_path: Path, database: PrivatePostgres, trial: Trial
+):
+    kills, file = trial.times(4, 20), str(tmp_path / "access.log")
+    log = Log(tmp_path / "access.log", trial.draw)
+    with (
+        Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1", **KEPT) as service,
+        psycopg.connect(database.url, autocommit=True) as session,
+    ):
+        with Load(service, BOTH, trial.seed, clients=4) as load:
+            for _ in range(kills):
+                pause = trial.draw.uniform(0, 0.05)
+                kill_when_it_has_moved_on(manage(service, "importlog", file), session, pause)
+            counted = lines_imported(session)
+            assert 0 < counted < log.lines
+            assert output(manage(service, "importlog", file)) == (
+                f"{file}: {log.lines - counted:,} new lines, {log.lines - counted:,} hits.\n"
+            )
+            assert output(manage(service, "importlog", file)) == f"{file}: 0 new.\n"
+        assert load.answers.keys() == {200}, load.answers
+        load.sent += log.paths
+        load.acknowledged += log.paths
+        outcome = trial.settle("importlog killed", kills, load, service)
+        assert outcome.counted == outcome.sent
+        assert_the_days_of_the_log_are_its_own(session, log)
+
+
+def assert_the_days_of_the_log_are_its_own(session: psycopg.Connection[Any], log: Log) -> None:
+    hours = (
+        "SELECT c.path, to_char(h.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24'), h.hits"
+        " FROM counters_hourlyhits AS h JOIN counters_counter AS c ON c.id = h.counter_id WHERE h.hour < '2026-04-01Z'"
+    )
+    assert {(path, hour): hits for path, hour, hits in rows(session, hours)} == log.hours
+    visitors = "SELECT DISTINCT (at AT TIME ZONE 'UTC')::date, visitor FROM counters_hit WHERE at < '2026-04-01Z'"
+    assert len(rows(session, visitors)) == len(log.visitors)

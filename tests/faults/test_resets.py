@@ -14,7 +14,7 @@ import requests
 from counters.hits import counter_id
 from hitcounter.postgres import PrivatePostgres
 from tests.faults.conftest import Trial
-from tests.faults.takings import Takings, done, is_held, kill_amid, started
+from tests.faults.takings import Takings, done, holder, is_amid, kill_amid, started
 from tests.load import Load
 from tests.processes import kill, wait_until, workers
 from tests.service import Service
@@ -113,7 +113,8 @@ def test_resets_that_are_killed_have_been_done_or_not_and_nothing_is_lost(
         for _ in range(times):
             load.wait_for(100)
             resetting = started(service, "resetcounts", "--prefix", PREFIX)
-            killed += kill_amid(resetting, session, "reset", trial.draw.uniform(0, 0.03))
+            pause = trial.draw.uniform(0, 0.03)
+            killed += kill_amid(resetting, lambda: is_amid(session, "reset"), pause, session)
         done(service, "resetcounts", "--prefix", PREFIX)
         load.wait_for(100)
     assert killed > 0, "each reset had ended before it could be killed"
@@ -133,7 +134,7 @@ def test_workers_that_are_killed_amid_a_reset_have_done_it_or_not(
             service.wait_until_ready()
             resetting = threading.Thread(target=broken_off, args=[admin, load.paths])
             resetting.start()
-            while resetting.is_alive() and not is_held(session, "reset"):
+            while resetting.is_alive() and not holder(session, "reset"):
                 pass
             amid += resetting.is_alive()
             kill(*workers(service))
