@@ -23,6 +23,7 @@ POLL_SECONDS = 0.05
 class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
     """Closes a connection that does not send a request, or take an answer; gunicorn's own would wait for ever."""
 
+    take_seconds = TAKE_SECONDS
     _giving_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -34,7 +35,7 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
         super().pause_writing()
         self._take_again()
         # Closing it would wait until all is sent.
-        self._giving_up = self.worker.loop.call_later(TAKE_SECONDS, self.transport.abort)
+        self._giving_up = self.worker.loop.call_later(self.take_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._take_again()

@@ -8,7 +8,6 @@ from unittest.mock import Mock
 import pytest
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from hitcounter import protocol
 from hitcounter.protocol import TAKE_SECONDS, PatientProtocol
 
 
@@ -37,11 +36,12 @@ def test_who_takes_it_or_leaves_is_not(connection: Any, act: str):
     connection.timer.cancel.assert_called_once_with()
 
 
-async def test_a_connection_that_takes_nothing_is_aborted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(protocol, "TAKE_SECONDS", 0.05)
+async def test_a_connection_that_takes_nothing_is_aborted():
     lost, loop = asyncio.Event(), asyncio.get_running_loop()
 
     class Sending(PatientProtocol):
+        take_seconds = 0.05
+
         def __init__(self) -> None:
             self.worker = SimpleNamespace(loop=loop)
             self._flow_control = None
