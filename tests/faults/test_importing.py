@@ -18,14 +18,14 @@ from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.long
 
-REPEATED = 30
-WAIT_SECONDS = 60
+REPEATED = 10
+WAIT_SECONDS = 120
 #: Paths of the log that are hit meanwhile, too; the others are not.
 BOTH, LOG_ALONE = "/api/both/", "/shop/"
 #: The days of the log are kept as they are.
 KEPT = {"HITCOUNTER_KEEP_HITS_DAYS": "36500", "HITCOUNTER_KEEP_HOURS_DAYS": "36500"}
 #: manage.py with smaller transactions, so that there are enough of them in a log of this size.
-MANAGE = "import sys, manage; from counters import logfiles; logfiles.BLOCK_BYTES = 400_000; sys.exit(manage.main())"
+MANAGE = "import sys, manage; from counters import logfiles; logfiles.BLOCK_BYTES = 130_000; sys.exit(manage.main())"
 
 
 def manage(service: Service, *arguments: str) -> subprocess.Popen[str]:
