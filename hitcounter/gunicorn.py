@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.workers import gasgi
 
 from hitcounter import multiprocess, rolling
-from hitcounter.logs import speak_alike
+from hitcounter.logs import MASTER_LOG_FORMAT, speak_alike
 from hitcounter.protocol import PatientProtocol, take_leave
 
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
@@ -23,8 +23,6 @@ from hitcounter.protocol import PatientProtocol, take_leave
 RECEIVE_BUFFER = 32_768
 GARBAGE_THRESHOLD = 20_000  # container objects made and not yet freed; Python's own is 700
 
-#: What `manage.py serve` tells the master in the environment, since it has no settings.
-MASTER_LOG_FORMAT = "HITCOUNTER_MASTER_LOG_FORMAT"
 #: Asked here, before gunicorn handles signals.
 HANGUP_ENDS = rolling.hangup_ends()
 

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from tests.faults.trials import OUTCOME, Outcome
 from tests.keyed import KeyedLoad
 from tests.load import Load
 from tests.service import Service, put_database
+
+NOTHING: Counter[str] = Counter()
 
 
 @pytest.fixture
@@ -45,9 +48,21 @@ class Trial:
         """Write down a row of the table."""
         self._record(OUTCOME, outcome.as_dict())
 
-    def settle(self, fault: str, times: int, load: Load | KeyedLoad, service: Service, besides: str = "") -> Outcome:
-        """Compare what was sent with what a service has counted, write it down, then fail where it does not hold."""
-        counts = {path: hits for path, hits in service.counts().items() if path in load.sent}
+    def settle(
+        self,
+        fault: str,
+        times: int,
+        load: Load | KeyedLoad,
+        service: Service,
+        besides: str = "",
+        taken_off: Counter[str] = NOTHING,
+    ) -> Outcome:
+        """Compare what was sent with what a service has counted, write it down, then fail where it does not hold.
+
+        What was counted is what it has now, and what resets have `taken_off`.
+        """
+        held = Counter(service.counts()) + taken_off
+        counts = {path: hits for path, hits in held.items() if path in load.sent}
         outcome = Outcome.of(
             fault,
             times,

@@ -21,7 +21,6 @@ from counters.forget import (
 )
 from counters.hits import HitRefused, check_path, counter_id, now
 from counters.models import Counter, path_begins_with
-from counters.reset import ResetBusy
 
 
 class Command(BaseCommand):
@@ -52,7 +51,7 @@ class Command(BaseCommand):
             for gone in forget(before, self.wait):
                 counters += gone.counters
                 hits += gone.hits
-        except (ResetBusy, NotRolledUp) as stopped:
+        except NotRolledUp as stopped:
             raise CommandError(f"{stopped} {_summary(counters, hits)}") from stopped
         self.stdout.write(_summary(counters, hits))
 
