@@ -8,7 +8,15 @@ import psycopg
 #: Data that are wrong, an integrity constraint, a view's check, a limit of the program, and what a function raises
 #: without a code of its own.
 _OF_VALUES = ("22", "23", "44", "54", "P0001")
+#: Exceptions of the connection, and a server that is starting or ending.
+_OF_CONNECTIONS = ("08", "57P")
 _CHECK_VIOLATION = "23514"
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether the server could not be reached, or has gone: it then has told no code, or one that says so."""
+    code = getattr(error, "sqlstate", None) or ""
+    return not code or code.startswith(_OF_CONNECTIONS)
 
 
 def refuses_value(error: BaseException | None) -> bool:

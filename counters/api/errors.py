@@ -12,6 +12,7 @@ from counters.batches import KeyReused
 from counters.bulk import InDoubt, InTheWay
 from counters.hits import HitRefused
 from counters.sentences import sentence_of
+from counters.sqlstates import is_away
 from counters.stats import NotKept
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,15 @@ def refused(refusal: HitRefused) -> JsonResponse:
 
 
 def unavailable(error: BaseException) -> JsonResponse:
-    """503 for a database that cannot be reached, is starting, or has no connection to spare."""
+    """503 for a database that cannot be reached, has no connection to spare, or cannot do it now."""
     logger.error("The database cannot be used: %s", sentence_of(error))
-    reason = _REASONS.get(type(error), "The database cannot be reached; try again.")
-    return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return detail(503, _reason(error), {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def _reason(error: BaseException) -> str:
+    away = is_away(error.__cause__)
+    usual = "The database cannot be reached" if away else "The database could not do it in time, or has no room for it"
+    return _REASONS.get(type(error), f"{usual}; try again.")
 
 
 def unfit() -> JsonResponse:

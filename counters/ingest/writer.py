@@ -19,7 +19,7 @@ from counters.ingest.recorder import BatchConflict, BatchError, BatchFailed, Bat
 from counters.ingest.session import Session
 from counters.sentences import sentence_of
 from counters.sql import load
-from counters.sqlstates import lacks_partition, refuses_value
+from counters.sqlstates import is_away, lacks_partition, refuses_value
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:
     Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
     code = error.sqlstate or ""
-    if lost or not code or code.startswith(("08", "57P")) or code in UNFIT_SESSION:
+    if lost or is_away(error) or code in UNFIT_SESSION:
         return ConnectionLost(sentence_of(error))
     if code.startswith("40") or code == "55P03":
         return BatchConflict(sentence_of(error))
