@@ -104,6 +104,12 @@ def forget_consumer(consumer: str, before: date | None, wait: Callable[[], objec
             raise NotRolledUp(undone[0])
 
 
+def forget_leftovers(wait: Callable[[], object]) -> None:
+    """Forget the combinations that one which was cut short has left, though its hits are gone; see `forget_paths`."""
+    with maintenance.kept_out(wait):
+        _forget_unused_sets()
+
+
 def knows_consumer(consumer: str) -> bool:
     """Whether there is anything to forget of a consumer."""
     return (

@@ -130,6 +130,25 @@ def test_of_a_path_only_what_was_before_a_day_goes():
     assert_books_balance()
 
 
+def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("arguments", [["--path", "/shop/b"], ["--prefix", "/shop/", "--before", "2026-03-04"]])
+def test_done_again_one_that_was_cut_short_after_the_hits_has_their_combinations_go_too(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    through_the_writer([Made(THIRD, "/shop/b", Origin(Dimensions("GET", route="/shop/b")))])
+    with monkeypatch.context() as patch:
+        patch.setattr(forget, "_forget_unused_sets", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(*arguments)
+    assert DimensionSet.objects.filter(route="/shop/b").exists()
+    with pytest.raises(CommandError, match="There is no counter"):
+        run(*arguments)
+    assert not DimensionSet.objects.filter(route="/shop/b").exists()
+
+
 @pytest.mark.parametrize(
     "arguments", [["--path", "/shop/b"], ["--prefix", "/shop/b"], ["--consumer", "acme"], ["--before", "2026-03-02"]]
 )
