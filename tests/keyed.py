@@ -22,7 +22,7 @@ class KeyedLoad:
 
     def __init__(self, service: Service, prefix: str, seed: object = 1, connections: int = CONNECTIONS) -> None:
         self._url = f"{service.url}/hits/"
-        self._prefix = prefix
+        self.prefix = prefix
         self._connections = connections
         self._draw = random.Random(f"{seed}")
         #: After an answer that is none; the service asks for a second.
@@ -34,14 +34,19 @@ class KeyedLoad:
         #: Seconds until a batch was answered 200, with all attempts, at most.
         self.slowest_recovery = 0.0
 
+    @property
+    def at_most(self) -> Counter[str]:
+        """How many hits of each path may have been counted."""
+        return self.sent
+
     def make(self) -> tuple[str, list[dict[str, Any]]]:
         """A key, and hits of some of twenty paths, which are taken as sent."""
         hits = [
-            {"path": f"{self._prefix}{self._draw.randrange(PATHS)}", "n": self._draw.randint(1, 3)}
+            {"path": f"{self.prefix}{self._draw.randrange(PATHS)}", "n": self._draw.randint(1, 3)}
             for _ in range(self._draw.randint(1, 5))
         ]
         self.sent += _hits_of(hits)
-        return f"{self._prefix}{self._draw.getrandbits(64)}", hits
+        return f"{self.prefix}{self._draw.getrandbits(64)}", hits
 
     async def send(self, session: aiohttp.ClientSession, key: str, hits: list[dict[str, Any]]) -> None:
         """Return when the batch is answered."""
