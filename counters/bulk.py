@@ -151,17 +151,22 @@ def _leaves_doubt(error: Error) -> bool:
 
 def is_refused(load: Load) -> bool:
     """Whether the database refuses a value of this load. It is written, and undone. Raises django.db.Error."""
-    try:
-        with transaction.atomic():
-            load.write()
-            with connection.cursor() as cursor:
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            transaction.set_rollback(True)
-    except DatabaseError as error:
-        if not refuses_value(error.__cause__):
-            raise
-        return True
-    return False
+    for _ in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                load.write()
+                with connection.cursor() as cursor:
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                transaction.set_rollback(True)
+        except DatabaseError as error:
+            if refuses_value(error.__cause__):
+                return True
+            if not _is_conflict(error.__cause__):
+                raise
+            conflict = error
+        else:
+            return False
+    raise InTheWay(InTheWay.__doc__) from conflict
 
 
 def salt_of(day: date) -> bytes:

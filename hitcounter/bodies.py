@@ -73,10 +73,11 @@ class Body:
         self._room.take(len(some))
         self._kept += len(some)
         self._left -= len(some)
-        self._all_there = not message.get("more_body", False)
-        if self._all_there and self._places:
+        ends = not message.get("more_body", False)
+        if ends and self._places:
             self._places.take(1)
             self._placed = True
+        self._all_there = ends
         return {**message, "body": some}
 
     def close(self) -> None:

@@ -156,6 +156,7 @@ class PrivatePostgres:
         if self._server and self._server.poll() is None:
             return True
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(WATCH_SECONDS)  # one that is halted would let it wait when others do already
             return probe.connect_ex(str(self.socket_directory / SOCKET_NAME)) == 0
 
     def _prepare_directories(self) -> None:
@@ -214,7 +215,7 @@ class PrivatePostgres:
     def _write(self, path: Path, text: str) -> None:
         """Have a file with this text. One that has it is left alone, for the disk may have no room for another."""
         with suppress(FileNotFoundError):
-            if path.read_text() == text:
+            if path.read_bytes() == text.encode():
                 return
         fresh = path.with_name(f"{path.name}.new")
         fresh.write_text(text)

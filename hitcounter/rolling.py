@@ -16,6 +16,9 @@ from typing import Any
 POLL_SECONDS = 0.05
 #: Before another worker is started in place of one that ended before it took connections.
 RETRY_SECONDS = 2
+#: In which the service must load; the master does nothing else meanwhile.
+TRIAL_SECONDS = 60
+_TRIAL = [sys.executable, "-c", "import hitcounter.asgi"]
 _PROJECT = ("counters", "hitcounter", "pythonjsonlogger")
 #: No process ends with it: so the master takes no worker's end for one that must stop everything.
 _NO_STATUS = -1
@@ -84,7 +87,8 @@ class _Roller:
                 self._spawn_or_end()
         elif all(worker.ready[0] for worker in workers.values()):
             self._spawn_or_end()
-            if self._asked:
+            # Not while those that were told to end still answer: with each roll there would be more of them.
+            if self._asked and len(workers) == self._server.num_workers:
                 self._asked = False
                 self._roll()
 
@@ -108,5 +112,8 @@ class _Roller:
 
 def _fault() -> str:
     """Why a worker that is started now could not load the service; empty when it can."""
-    done = subprocess.run([sys.executable, "-c", "import hitcounter.asgi"], capture_output=True, text=True)
+    try:
+        done = subprocess.run(_TRIAL, capture_output=True, text=True, timeout=TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"It was not loaded within {TRIAL_SECONDS} s."
     return "" if done.returncode == 0 else done.stderr.strip().rpartition("\n")[2]

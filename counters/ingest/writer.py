@@ -4,7 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from operator import itemgetter
 from secrets import token_bytes
 from uuid import uuid4
@@ -26,15 +26,12 @@ logger = logging.getLogger(__name__)
 RECORD_BATCH = load("record_batch").encode()
 SETTLED_BATCH = load("settled_batch").encode()
 PRUNE_BATCHES = load("prune_batches").encode()
-PRUNE_LEDGER = load("prune_ledger").encode()
 DAY_SALT = load("day_salt").encode()
 KNOWN_PATHS = load("known_paths").encode()
 WRITER_SESSION = load("writer_session").encode()
 
 CONNECT_SECONDS = 2
 BATCHES_KEPT = 1_000
-#: No writer is in doubt about a batch for so long: after that, the rows of writers that are gone are dropped.
-LEDGER_KEPT = timedelta(days=7)
 #: How many combinations of dimensions a writer remembers; past that it begins anew.
 REMEMBERED = 250_000
 
@@ -107,7 +104,6 @@ class PostgresWriter:
             )
             await self._session.execute(WRITER_SESSION)
             await self._session.prepare(b"record_batch", RECORD_BATCH)
-            await _forget(self._session, PRUNE_LEDGER, [_text(self._clock() - LEDGER_KEPT)])
         except psycopg.Error as error:
             raise ConnectionLost(sentence_of(error)) from error
 

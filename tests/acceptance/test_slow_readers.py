@@ -69,6 +69,16 @@ def test_lists_that_nobody_reads_are_cut_off_and_leave_their_places(service: Ser
         assert not rest(slow[0]).endswith(b"0\r\n\r\n"), "a part looks like the whole"
 
 
+def test_who_reads_slowly_and_without_a_rest_gets_the_list(service: Service):
+    fill(service)
+    with unread(service) as client:
+        received = 0
+        for _ in range(24):
+            time.sleep(0.5)
+            received += len(client.recv(25_000))
+        assert received > 100_000  # in twice the time after which one that takes nothing is cut off
+
+
 def rest(client: socket.socket) -> bytes:
     """What was on its way when the connection was cut off."""
     received = b""
