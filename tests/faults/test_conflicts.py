@@ -201,6 +201,29 @@ def limits_of_all_sessions(url: str) -> Iterator[None]:
             session.execute(f"ALTER DATABASE {name} RESET {limit}")
 
 
+class FailingService(Service):
+    """The real service, on a database that is up to date, with a writer whose statements fail on purpose."""
+
+    command = [sys.executable, "-m", "tests.faults.failing"]
+
+    def __init__(
+        self, data_dir: Path, seed: str, rate: float, limits: Mapping[str, str] | None = None, **environment: str
+    ) -> None:
+        super().__init__(data_dir, **environment)
+        self._told = data_dir / f"faults-{self.port}"
+        self._told.touch()
+        self.environment |= {
+            "INJECTED_SEED": seed,
+            "INJECTED_RATE": str(rate),
+            "INJECTED_LIMITS": json.dumps(limits or {}),
+            "INJECTED_TOLD": str(self._told),
+        }
+
+    def faults(self) -> Counter[str]:
+        """How often each has happened."""
+        return Counter(self._told.read_text().splitlines())
+
+
 class ErrorsTold:
     """The errors that a server tells its sessions from now on, as its own log has them."""
 
@@ -284,29 +307,6 @@ def test_batches_in_others_way_are_counted_once_when_they_are_sent_again(
     assert batches.answers.keys() == {200, 503}, batches.answers
     for reason in ("in the way", "could not do it in time"):
         assert [given for given in batches.reasons if reason in given], batches.reasons
-
-
-class FailingService(Service):
-    """The real service, on a database that is up to date, with a writer whose statements fail on purpose."""
-
-    command = [sys.executable, "-m", "tests.faults.failing"]
-
-    def __init__(
-        self, data_dir: Path, seed: str, rate: float, limits: Mapping[str, str] | None = None, **environment: str
-    ) -> None:
-        super().__init__(data_dir, **environment)
-        self._told = data_dir / f"faults-{self.port}"
-        self._told.touch()
-        self.environment |= {
-            "INJECTED_SEED": seed,
-            "INJECTED_RATE": str(rate),
-            "INJECTED_LIMITS": json.dumps(limits or {}),
-            "INJECTED_TOLD": str(self._told),
-        }
-
-    def faults(self) -> Counter[str]:
-        """How often each has happened."""
-        return Counter(self._told.read_text().splitlines())
 
 
 @pytest.mark.long
