@@ -1,13 +1,14 @@
 """Deadlocks, serialization errors, timeouts and lost connections, real and injected: each hit is counted once."""
 
 import asyncio
+import json
 import random
 import re
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -21,11 +22,11 @@ from counters import models
 from counters.dimensions import PLAIN
 from counters.hits import counter_id
 from counters.ingest.recorder import InDoubt, NotRecorded, Recorder
-from counters.ingest.writer import PostgresWriter
+from counters.ingest.writer import NAME, PostgresWriter
 from hitcounter.asgi import conninfo
 from hitcounter.postgres import PrivatePostgres
 from tests.faults.conftest import Trial
-from tests.faults.injected import FAULTS, Faults
+from tests.faults.injected import ERRORS, FAULTS, Faults
 from tests.faults.trials import Outcome
 from tests.keyed import KeyedLoad
 from tests.load import Load
@@ -35,13 +36,14 @@ PATHS = [f"/api/conflict/{n}/" for n in range(20)]
 RECORDERS = 4
 CLIENTS = 5  # of each, so that batches are many and small
 FAULT_RATE = 0.1
-#: Every session of the database has them unless it says otherwise, as one that others share may have.
-LIMITS = {
-    "deadlock_timeout": "20ms",
-    "lock_timeout": "200ms",
-    "statement_timeout": "1s",
-    "default_transaction_isolation": "serializable",
-}
+#: Every session of the database has them unless it says otherwise, as one that others share may have. The writer says
+#: otherwise of isolation and of statement_timeout (writer_session.sql), batches of the latter (bulk_session.sql).
+LIMITS = {"deadlock_timeout": "20ms", "lock_timeout": "200ms", "default_transaction_isolation": "serializable"}
+#: Of the writers of two services, set when they have made their own settings.
+WRITERS_LIMITS = ({"default_transaction_isolation": "serializable"}, {"statement_timeout": "100ms"})
+RIVAL = "rival"
+BATCHES = "[unknown]"  # so the log calls sessions without a name, as Django's are
+WAIT_SECONDS = 300
 
 
 class Hits:
@@ -139,7 +141,7 @@ class Rivals:
 
     def _run(self, number: int) -> None:
         draw = random.Random(f"{self._seed} rival {number}")
-        with psycopg.connect(self._url, autocommit=True) as session:
+        with psycopg.connect(self._url, autocommit=True, application_name=RIVAL) as session:
             session.execute("SET lock_timeout = 0; SET statement_timeout = 0")
             while not self._ended.wait(draw.uniform(0, 0.05)):
                 with suppress(psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
@@ -159,6 +161,34 @@ class Rivals:
                 time.sleep(draw.uniform(0.2, 0.4))
 
 
+class Canceller:
+    """An operator, or a proxy, that cancels what the sessions of others run, until the end."""
+
+    def __init__(self, url: str, seed: str) -> None:
+        self._url = url
+        self._draw = random.Random(f"{seed} canceller")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Canceller":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        active = (
+            "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND application_name <> %s"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY pid"
+        )
+        with psycopg.connect(self._url, autocommit=True, application_name=RIVAL) as session:
+            while not self._ended.wait(self._draw.uniform(0, 0.1)):
+                if pids := session.execute(active, [RIVAL]).fetchall():
+                    session.execute("SELECT pg_cancel_backend(%s)", self._draw.choice(pids))
+
+
 @contextmanager
 def limits_of_all_sessions(url: str) -> Iterator[None]:
     """Sessions that begin meanwhile have LIMITS."""
@@ -171,48 +201,90 @@ def limits_of_all_sessions(url: str) -> Iterator[None]:
             session.execute(f"ALTER DATABASE {name} RESET {limit}")
 
 
-def errors_of(services: Sequence[Service]) -> Counter[str]:
-    """How many attempts to commit a batch failed, by kind, as the services' metrics tell."""
-    found: Counter[str] = Counter()
-    for service in services:
-        for kind, number in re.findall(r'hitcounter_database_errors_total{kind="(\w+)"} (\d+)', metrics(service)):
-            found[kind] += int(number)
-    return found
+class FailingService(Service):
+    """The real service, on a database that is up to date, with a writer whose statements fail on purpose."""
+
+    command = [sys.executable, "-m", "tests.faults.failing"]
+
+    def __init__(
+        self, data_dir: Path, seed: str, rate: float, limits: Mapping[str, str] | None = None, **environment: str
+    ) -> None:
+        super().__init__(data_dir, **environment)
+        self._told = data_dir / f"faults-{self.port}"
+        self._told.touch()
+        self.environment |= {
+            "INJECTED_SEED": seed,
+            "INJECTED_RATE": str(rate),
+            "INJECTED_LIMITS": json.dumps(limits or {}),
+            "INJECTED_TOLD": str(self._told),
+        }
+
+    def faults(self) -> Counter[str]:
+        """How often each has happened."""
+        return Counter(self._told.read_text().splitlines())
 
 
-def metrics(service: Service) -> str:
-    answer = service.get("/metrics")
-    answer.raise_for_status()
-    return answer.text
+class ErrorsTold:
+    """The errors that a server tells its sessions from now on, as its own log has them."""
+
+    SETTINGS = {"log_line_prefix": "%a|%e|", "log_error_verbosity": "terse", "log_min_error_statement": "panic"}
+
+    def __init__(self, database: PrivatePostgres) -> None:
+        self._log = database.log
+        self._read = 0
+        self._told: Counter[tuple[str, str]] = Counter()
+        with psycopg.connect(database.url, autocommit=True) as session:
+            for setting, value in self.SETTINGS.items():
+                session.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
+            session.execute("SELECT pg_reload_conf()")
+
+    def to(self, application: str) -> Counter[str]:
+        """How often sessions of this name were told each of ERRORS."""
+        with open(self._log, "rb") as log:
+            log.seek(self._read)
+            whole_lines = log.read().rpartition(b"\n")[0]
+        self._read += len(whole_lines)
+        self._told.update(re.findall(r"^(.*)\|(\w{5})\|ERROR:", whole_lines.decode(errors="replace"), re.M))
+        return Counter({code: self._told[application, code] for code in ERRORS})
 
 
-def wait_for_errors(services: Sequence[Service], load: Load, kind: str, number: int) -> None:
-    """Return when so many attempts have failed in this way; hits are acknowledged meanwhile."""
-    deadline = time.monotonic() + 300
-    while errors_of(services)[kind] < number:
-        assert time.monotonic() < deadline, errors_of(services)
-        load.wait_for(100)
+def in_words(told: Counter[str]) -> str:
+    return ", ".join(f"{number:,} × {what}" for what, number in told.items())
+
+
+def waiting_for(told: ErrorsTold, application: str, number: int) -> Callable[[], bool]:
+    """Whether sessions were told so many errors, each of the four at least a fifteenth of that."""
+    deadline = time.monotonic() + WAIT_SECONDS
+
+    def come_about() -> bool:
+        errors = told.to(application)
+        assert time.monotonic() < deadline, errors
+        return errors.total() >= number and min(errors.values()) >= number / 15
+
+    return come_about
 
 
 @pytest.mark.long
 def test_services_and_others_in_each_others_way_count_each_hit_once(
     tmp_path: Path, database: PrivatePostgres, trial: Trial
 ):
-    times = trial.times(30, 300)
+    told = ErrorsTold(database)
+    enough = waiting_for(told, NAME, trial.times(30, 300))
     with ExitStack() as running, limits_of_all_sessions(database.url):
-        services = [running.enter_context(Service(tmp_path, DATABASE_URL=database.url)) for _ in range(2)]
+        services = [
+            running.enter_context(FailingService(tmp_path, trial.seed, 0, limits, DATABASE_URL=database.url))
+            for limits in WRITERS_LIMITS
+        ]
         with Load(services, "/api/conflict/", trial.seed) as load:
             load.wait_for(300)
             with Rivals(database.url, load.paths, trial.seed):
-                wait_for_errors(services, load, "conflict", times)
+                while not enough():
+                    load.wait_for(100)
             load.wait_for(300)
-        errors = errors_of(services)
-        with psycopg.connect(database.url) as session:
-            [deadlocks] = session.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     with Service(tmp_path, DATABASE_URL=database.url) as service:
-        besides = f"{deadlocks[0]} deadlocks, {errors['failed']} batches given up"
-        trial.settle("deadlocks and lock timeouts, two services", errors["conflict"], load, service, besides)
-    assert deadlocks[0] > 0
+        fault = "deadlocks, serialization errors, lock and statement timeouts, two services"
+        errors = told.to(NAME)
+        trial.settle(fault, errors.total(), load, service, in_words(errors))
     assert load.answers.keys() <= {200, 503}, load.answers
 
 
@@ -221,33 +293,34 @@ def test_batches_in_others_way_are_counted_once_when_they_are_sent_again(
     tmp_path: Path, database: PrivatePostgres, trial: Trial
 ):
     times = trial.times(300, 5_000)
+    told = ErrorsTold(database)
+    enough = waiting_for(told, BATCHES, trial.times(30, 300))
     with limits_of_all_sessions(database.url), Service(tmp_path, DATABASE_URL=database.url) as service:
         batches = KeyedLoad(service, "/api/conflict/", trial.seed, connections=20)
-        with Rivals(database.url, [f"/api/conflict/{n}" for n in range(20)], trial.seed):
-            batches.keep_sending(lambda: batches.answers[200] >= times)
-        refused = batches.answers[503]
+        paths = [f"/api/conflict/{n}" for n in range(20)]
+        with Rivals(database.url, paths, trial.seed), Canceller(database.url, trial.seed):
+            batches.keep_sending(lambda: batches.answers[200] >= times and enough())
     with Service(tmp_path, DATABASE_URL=database.url) as service:
-        fault = "deadlocks, serialization errors, lock timeouts, hits under keys"
-        trial.settle(fault, refused, batches, service)
+        fault = "deadlocks, serialization errors, lock timeouts, statements cancelled, hits under keys"
+        errors = told.to(BATCHES)
+        trial.settle(fault, errors.total(), batches, service, f"{batches.answers[503]:,} times 503; {in_words(errors)}")
     assert batches.answers.keys() == {200, 503}, batches.answers
-    assert [reason for reason in batches.reasons if "in the way" in reason], batches.reasons
-
-
-class FailingService(Service):
-    """The real service, on a database that is up to date, with a writer whose statements fail on purpose."""
-
-    command = [sys.executable, "-m", "tests.faults.failing"]
+    for reason in ("in the way", "could not do it in time"):
+        assert [given for given in batches.reasons if reason in given], batches.reasons
 
 
 @pytest.mark.long
 def test_a_service_whose_statements_fail_counts_each_hit_once(tmp_path: Path, database: PrivatePostgres, trial: Trial):
-    settings = {"INJECTED_SEED": trial.seed, "INJECTED_RATE": str(FAULT_RATE), "HITCOUNTER_WORKERS": "2"}
-    times = trial.times(50, 1_000)
-    with FailingService(tmp_path, DATABASE_URL=database.url, **settings) as service:
+    times, ways = trial.times(100, 2_000), {" ".join(fault) for fault in FAULTS}
+    settings = {"DATABASE_URL": database.url, "HITCOUNTER_WORKERS": "2"}
+    with FailingService(tmp_path, trial.seed, FAULT_RATE, **settings) as service:
         with Load(service, "/api/injected/", trial.seed) as load:
-            wait_for_errors([service], load, "lost", times)
-        errors = errors_of([service])
+            deadline = time.monotonic() + WAIT_SECONDS
+            while service.faults().total() < times or service.faults().keys() != ways:
+                assert time.monotonic() < deadline, service.faults()
+                load.wait_for(100)
+        faults = service.faults()
     with Service(tmp_path, DATABASE_URL=database.url) as service:
-        trial.settle("injected in a service", errors.total(), load, service)
-    assert errors["conflict"] and errors["failed"]
-    assert load.answers.keys() <= {200, 503}, load.answers
+        besides = f"each of {len(ways)} ways at least {min(faults.values())} times"
+        trial.settle("injected in a service", faults.total(), load, service, besides)
+    assert load.answers.keys() == {200, 503}, load.answers
