@@ -106,6 +106,7 @@ def test_whatever_befalls_a_statement_each_hit_is_counted_once_and_503_says_what
         faults.met.total(),
         sent=hits.sent,
         acknowledged=hits.acknowledged,
+        at_most=hits.acknowledged + hits.in_doubt,
         counts=counts,
         recovery=hits.slowest_recovery,
         besides=f"{hits.in_doubt.total():,} answered in doubt",
@@ -305,7 +306,7 @@ def test_batches_in_others_way_are_counted_once_when_they_are_sent_again(
         errors = told.to(BATCHES)
         trial.settle(fault, errors.total(), batches, service, f"{batches.answers[503]:,} times 503; {in_words(errors)}")
     assert batches.answers.keys() == {200, 503}, batches.answers
-    for reason in ("in the way", "could not do it in time"):
+    for reason in ("in the way", "could not do it now"):
         assert [given for given in batches.reasons if reason in given], batches.reasons
 
 
