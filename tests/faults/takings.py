@@ -14,6 +14,8 @@ from tests.processes import wait_until
 from tests.service import PROJECT, Service
 
 WAIT_SECONDS = 60
+#: So many kills are tried for one that comes amid the work.
+TRIED_FOR_ONE = 10
 
 _NOTE: LiteralString = """
 CREATE TABLE taken_off (path text NOT NULL, hits bigint NOT NULL);
@@ -88,17 +90,31 @@ def kill_amid(
 ) -> bool:
     """Send SIGKILL a while after a command has begun its work, and wait until the database has noticed.
 
-    Return whether it came before the command's end.
+    Return whether it was still amid that work.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while command.poll() is None and not begun():
         assert time.monotonic() < deadline, "it has not begun"
         time.sleep(0.002)
     time.sleep(pause)
+    amid = begun()
     command.kill()
     command.communicate()
     wait_until(lambda: not queries(session))
-    return command.returncode == -signal.SIGKILL
+    return amid and command.returncode == -signal.SIGKILL
+
+
+def times_amid(wanted: int, attempt: Callable[[], bool]) -> int:
+    """Have something killed until that came amid its work as often as wanted; return how often it was tried."""
+    tried = amid = 0
+    while amid < wanted:
+        assert tried < wanted * TRIED_FOR_ONE, f"only {amid} of {tried} kills came amid the work"
+        tried, amid = tried + 1, amid + attempt()
+    return tried
+
+
+def of(tried: int) -> str:
+    return f"amid the work, {tried} tried"
 
 
 def done(service: Service, *arguments: str) -> str:

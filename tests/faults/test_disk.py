@@ -17,7 +17,7 @@ from hitcounter.postgres import url_of_private
 from tests.faults.conftest import Trial
 from tests.keyed import KeyedLoad
 from tests.load import Load
-from tests.processes import wait_until
+from tests.processes import kill, wait_until
 from tests.service import Service, put_database
 
 pytestmark = pytest.mark.long
@@ -25,6 +25,10 @@ pytestmark = pytest.mark.long
 MB = 2**20
 ROOM = 48 * MB
 RECOVERY_SECONDS = 10
+#: So many answers of 503 tell that it is full.
+REFUSED = 20
+#: So many hits in a row, each over a connection of its own, that every worker has had some.
+IN_A_ROW = 50
 #: What of PostgreSQL's lies on the disk that becomes full.
 PLACES = ("data, WAL and log", "data", "WAL")
 PAGES = ("/stats/", "/stats/total/", "/healthz/ready", "/healthz/live", "/metrics", "/")
@@ -51,8 +55,8 @@ class SmallDisk:
         self.enlarge()
 
     def unmount(self) -> None:
-        with suppress(subprocess.CalledProcessError):  # it was not mounted
-            self._run("umount", "--lazy", self._directory)
+        if self._directory.is_mount():
+            self._run("umount", self._directory)
 
     def enlarge(self) -> None:
         """Leave the same room as in the beginning."""
@@ -88,7 +92,29 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
         small.mount()
         yield small
     finally:
+        left = end_postgres(database / "data")
         small.unmount()
+    assert not left, "PostgreSQL has outlived the service"
+
+
+def end_postgres(data: Path) -> list[int]:
+    """Kill what of PostgreSQL still works in its directory after a while, so that the disk is nobody's; return it."""
+    with suppress(AssertionError):
+        wait_until(lambda: not at_work_in(data), seconds=5)
+    left = at_work_in(data)
+    kill(*left)
+    wait_until(lambda: not at_work_in(data))
+    return left
+
+
+def at_work_in(directory: Path) -> list[int]:
+    """The processes whose working directory this is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (process / "cwd").readlink() == directory:
+                found.append(int(process.name))
+    return found
 
 
 @pytest.fixture
@@ -126,24 +152,22 @@ def fill_and_enlarge(disk: SmallDisk, service: Service, answers: Counter[int | s
     """Have the disk full and with room again, in turn, while hits are sent; return how soon each time they count."""
     recoveries = []
     for _ in range(trial.times(1, 3)):
-        acknowledged, refused = answers[200], answers[503]
+        acknowledged = answers[200]
         wait_until(lambda acknowledged=acknowledged: answers[200] >= acknowledged + 200)
         try:
             disk.fill(leaving=trial.draw.randrange(MB))
-            use_up_segments(service, answers, refused)
+            use_up_segments(service, answers)
             stay_full(disk, service, answers, trial)
         finally:  # else those who send until they are answered would hide what went wrong
-            begun, acknowledged = time.monotonic(), answers[200]
             disk.enlarge()
-        wait_until(lambda acknowledged=acknowledged: answers[200] > acknowledged)
-        recoveries.append(time.monotonic() - begun)
+        recoveries.append(seconds_until_all_count(service))
     return recoveries
 
 
-def use_up_segments(service: Service, answers: Counter[int | str], refused: int) -> None:
+def use_up_segments(service: Service, answers: Counter[int | str]) -> None:
     """Have PostgreSQL begin the next segment of its WAL early, until it finds no room for one."""
-    deadline = time.monotonic() + 60
-    while answers[503] < refused + 20:
+    refused, deadline = answers[503], time.monotonic() + 60
+    while answers[503] < refused + REFUSED:
         assert time.monotonic() < deadline, answers
         with suppress(psycopg.Error), psycopg.connect(url_of_private(service.data_dir / "postgres")) as session:
             session.execute("SELECT pg_switch_wal()")
@@ -151,12 +175,22 @@ def use_up_segments(service: Service, answers: Counter[int | str], refused: int)
 
 
 def stay_full(disk: SmallDisk, service: Service, answers: Counter[int | str], trial: Trial) -> None:
-    """Let it be full for a while, whatever PostgreSQL gives up; in which no page fails either."""
-    until = time.monotonic() + held_seconds(trial)
-    while time.monotonic() < until:
+    """Let it be full for a while, whatever PostgreSQL gives up; hits are refused, and no page fails either."""
+    refused, until = answers[503], time.monotonic() + held_seconds(trial)
+    while time.monotonic() < until or answers[503] < refused + REFUSED:
+        assert time.monotonic() < until + 60, f"hits are not refused: {answers}"
         disk.fill(leaving=0)
         page = trial.draw.choice(PAGES)
         assert service.get(page).status_code in (200, 503), page
+
+
+def seconds_until_all_count(service: Service) -> float:
+    """How long it takes until none of many hits that are sent from now on, one after the other, is refused."""
+    begun, in_a_row = time.monotonic(), 0
+    while in_a_row < IN_A_ROW:
+        assert time.monotonic() < begun + 60, "hits are still refused"
+        in_a_row = in_a_row + 1 if service.get("/api/again/").status_code == 200 else 0
+    return time.monotonic() - begun
 
 
 def held_seconds(trial: Trial) -> int:

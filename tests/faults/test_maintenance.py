@@ -3,18 +3,18 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 import pytest
 
 from hitcounter.postgres import PrivatePostgres
 from tests.faults.conftest import Trial
-from tests.faults.takings import Takings, done, holder, is_amid, kill_amid, queries, started
+from tests.faults.takings import Takings, done, holder, is_amid, kill_amid, of, queries, started, times_amid
 from tests.keyed import KeyedLoad
 from tests.load import Load
 from tests.processes import kill, wait_until, workers
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.long
 DAYS = 8
 KEPT = {"HITCOUNTER_KEEP_HITS_DAYS": "3", "HITCOUNTER_KEEP_HOURS_DAYS": "5"}
 DAY = timedelta(days=1)
+ANOTHER = "globex"
 
 
 @pytest.fixture
@@ -41,12 +42,14 @@ class PastLoad(KeyedLoad):
         self._today = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
         self.days: Counter[date] = Counter()
         self.consumers: Counter[str] = Counter()
+        #: Whose hits some of them are; the rest are another's.
+        self.consumer = "acme"
 
     def make(self) -> tuple[str, list[dict[str, Any]]]:
         key, hits = super().make()
         for hit in hits:
             at = self._today - self._draw.randint(1, DAYS) * DAY - timedelta(minutes=self._draw.randint(0, 600))
-            hit |= {"at": at.isoformat(), "consumer": self._draw.choice(["acme", "globex"])}
+            hit |= {"at": at.isoformat(), "consumer": self._draw.choice([self.consumer, ANOTHER])}
             self.days[at.date()] += hit["n"]
             self.consumers[hit["consumer"]] += hit["n"]
         return key, hits
@@ -92,19 +95,19 @@ def assert_all_is_rolled_up_and_dropped_that_is_due(session: psycopg.Connection[
 def test_maintenance_that_is_killed_again_and_again_comes_to_the_same(
     tmp_path: Path, database: PrivatePostgres, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, killed = trial.times(3, 20), 0
+    times = trial.times(3, 20)
+
+    def killed_amid() -> bool:
+        load.wait_for(200)
+        maintaining, pause = started(service, "maintain"), trial.draw.uniform(0, 0.2)
+        return kill_amid(maintaining, lambda: is_amid(session, "maintenance"), pause, session)
+
     with Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1", **KEPT) as service:
         load = PastLoad(service, "/maintained/", trial)
         with load.under_way():
-            for _ in range(times):
-                load.wait_for(200)
-                pause = trial.draw.uniform(0, 0.4)
-                killed += kill_amid(
-                    started(service, "maintain"), lambda: is_amid(session, "maintenance"), pause, session
-                )
+            tried = times_amid(times, killed_amid)
         done(service, "maintain")
-        trial.settle("maintain killed", killed, load, service)
-    assert killed > 0, "each had ended before it could be killed"
+        trial.settle("maintain killed", times, load, service, of(tried))
     assert_all_is_rolled_up_and_dropped_that_is_due(session, load)
 
 
@@ -112,19 +115,25 @@ def test_housekeeping_that_is_killed_with_its_worker_comes_to_the_same(
     tmp_path: Path, database: PrivatePostgres, session: psycopg.Connection[Any], trial: Trial
 ):
     times = trial.times(3, 20)
+
+    def killed_amid() -> bool:
+        load.wait_for(200)
+        before = holder(session, "maintenance")
+        kill(*workers(service))  # a new one begins with it
+        wait_until(lambda: (now := holder(session, "maintenance")) and now != before)
+        at_it = holder(session, "maintenance")
+        time.sleep(trial.draw.uniform(0, 0.4))
+        amid = bool(at_it) and holder(session, "maintenance") == at_it
+        kill(*workers(service))
+        return amid
+
     with Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1", **KEPT) as service:
         load = PastLoad(service, "/kept/", trial)
         with load.under_way():
-            for _ in range(times):
-                load.wait_for(200)
-                before = holder(session, "maintenance")
-                kill(*workers(service))  # a new one begins with it
-                wait_until(lambda before=before: holder(session, "maintenance") not in (None, before))  # type: ignore[misc]
-                time.sleep(trial.draw.uniform(0, 0.4))
-                kill(*workers(service))
+            tried = times_amid(times, killed_amid)
         service.wait_until_ready()
         done(service, "maintain")
-        trial.settle("worker killed amid housekeeping", times, load, service)
+        trial.settle("worker killed amid housekeeping", times, load, service, of(tried))
     assert_all_is_rolled_up_and_dropped_that_is_due(session, load)
 
 
@@ -132,35 +141,40 @@ def test_housekeeping_that_is_killed_with_its_worker_comes_to_the_same(
 def test_forgetting_that_is_killed_and_repeated_leaves_exactly_the_rest(
     tmp_path: Path, database: PrivatePostgres, session: psycopg.Connection[Any], trial: Trial, what: str
 ):
-    times, killed = trial.times(1, 5), 0
+    times, before = trial.times(1, 5), datetime.now(UTC).date() - 4 * DAY
+    which = {"path": "/api/old/7", "prefix": "/api/old/1", "before": str(before)}
+
+    def killed_amid() -> bool:
+        load.wait_for(50)
+        forgetting = started(service, "forget", f"--{what}", which.get(what, past.consumer), "--yes")
+        amid = kill_amid(forgetting, lambda: is_amid(session, "maintenance"), trial.draw.uniform(0, 0.05), session)
+        if what != "consumer":
+            send_again(past)
+        elif not amid:  # it may be forgotten, and then it has no name until the next day
+            past.consumer = f"acme {len(past.consumers)}"
+            send_again(past)
+        return amid
+
     with Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_WORKERS="1") as service:
         past = PastLoad(service, "/api/old/", trial)
         past.keep_sending(lambda: past.acknowledged.total() > 500)
-        before = datetime.now(UTC).date() - 4 * DAY
-        which = {
-            "path": ("--path", "/api/old/7"),
-            "prefix": ("--prefix", "/api/old/1"),
-            "consumer": ("--consumer", "acme"),
-            "before": ("--before", str(before)),
-        }[what]
         takings = Takings(session)
-        with Load(service, "/api/old/", trial.seed) as load:  # of other paths: these end in a slash
-            for _ in range(times):
-                load.wait_for(50)
-                killing = started(service, "forget", *which, "--yes")
-                pause = trial.draw.uniform(0, 0.1)
-                killed += kill_amid(killing, lambda: is_amid(session, "maintenance"), pause, session)
-                if what != "consumer":  # which has no name until the next day, once it is forgotten
-                    send_again(past)
+        with Load(service, "/api/old/1/", trial.seed) as load:
+            tried = times_amid(times, killed_amid)
             load.wait_for(50)
-        forget_to_the_end(service, *which)
+        forgotten = set(past.consumers) - {ANOTHER}
+        for name in forgotten if what == "consumer" else [which[what]]:
+            forget_to_the_end(service, f"--{what}", name)
         taken = takings.hits()
         left = Counter(service.counts("/api/old/"))
         assert_nothing_is_left(session, what, before)
         load.resets = takings.times()
-        trial.settle(f"forget --{what} killed", killed, load, service, taken_off=taken)
+        trial.settle(f"forget --{what} killed", times, load, service, of(tried), taken_off=taken)
         assert {path: (left + taken)[path] for path in past.sent} == past.sent
-        gone = {"consumer": past.consumers["acme"], "before": sum(n for day, n in past.days.items() if day < before)}
+        gone = {
+            "consumer": sum(past.consumers[name] for name in forgotten),
+            "before": sum(n for day, n in past.days.items() if day < before),
+        }
         if what in gone:
             assert taken.total() == gone[what]
         elif what == "path":
@@ -184,8 +198,8 @@ def forget_to_the_end(service: Service, *which: str) -> None:
 def assert_nothing_is_left(session: psycopg.Connection[Any], what: str, before: date) -> None:
     questions: dict[str, LiteralString] = {
         "path": "SELECT count(*) FROM counters_counter WHERE path = '/api/old/7'",
-        "prefix": "SELECT count(*) FROM counters_counter WHERE path ~ '^/api/old/1[0-9]*$'",
-        "consumer": "SELECT count(*) FROM counters_dimensionset WHERE consumer = 'acme'",
+        "prefix": "SELECT count(*) FROM counters_counter WHERE path ~ '^/api/old/1'",
+        "consumer": "SELECT count(*) FROM counters_dimensionset WHERE consumer LIKE 'acme%%'",
         "before": "SELECT count(*) FROM counters_hit WHERE at < %(before)s::date::timestamp AT TIME ZONE 'UTC'",
     }
     assert session.execute(questions[what], {"before": before}).fetchone() == (0,)
@@ -194,28 +208,55 @@ def assert_nothing_is_left(session: psycopg.Connection[Any], what: str, before: 
 def test_a_backup_that_is_killed_leaves_no_part_that_looks_whole_and_one_taken_under_load_restores(
     tmp_path: Path, database: PrivatePostgres, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, killed, made = trial.times(3, 10), 0, []
-    with Service(tmp_path, DATABASE_URL=database.url) as service, Load(service, "/api/backup/", trial.seed) as load:
-        for number in range(times):
-            load.wait_for(100)
-            file, pause = tmp_path / f"backup-{number}", trial.draw.uniform(0, 0.1)
-            killed += kill_amid(started(service, "backup", str(file)), lambda: is_copying(session), pause, session)
-            made += [file] if file.exists() else []
-        acknowledged = load.acknowledged.copy()
-        done(service, "backup", str(tmp_path / "last"))
-        sent = load.sent.copy()
+    times, backups = trial.times(3, 10), []
+
+    def killed(begun: Callable[[Path], bool], pause: float) -> bool:
         load.wait_for(100)
-    assert killed > 0, "each had ended before it could be killed"
-    load.sent, load.acknowledged = sent, acknowledged
-    load.places.clear()  # those that it told after the backup are not in it
+        file, acknowledged = tmp_path / f"backup-{trial.draw.getrandbits(64)}", load.acknowledged.copy()
+        amid = kill_amid(started(service, "backup", str(file)), lambda: begun(file), pause, session)
+        if file.exists():
+            backups.append(Backup(file, acknowledged, load.sent.copy()))
+        return amid
+
+    with Service(tmp_path, DATABASE_URL=database.url) as service:
+        with Load(service, "/api/backup/", trial.seed) as load:
+            tried = times_amid(times, lambda: killed(lambda _: is_dumping(session), trial.draw.uniform(0, 0.2)))
+            times_amid(1, lambda: killed(Path.exists, 0))
+            acknowledged, last = load.acknowledged.copy(), tmp_path / "last"
+            done(service, "backup", str(last))
+            backups.append(Backup(last, acknowledged, load.sent.copy()))
+            load.wait_for(100)
+        restored = f"{len(backups)} that were whole restored"
+        trial.settle("backup killed", times, load, service, f"{of(tried)}; {restored}")
     with PrivatePostgres(put_database(tmp_path / "second")).held() as second:
         other = Service(tmp_path / "other", DATABASE_URL=second.url)
         other.data_dir.mkdir()
-        for file in [*made, tmp_path / "last"]:
-            assert "the books balance" in done(other, "restore", "--replace", str(file))
+        for backup in backups:
+            assert "the books balance" in done(other, "restore", "--replace", str(backup.file))
+            held = hits_in(second)
+            backup.assert_holds(held)
         with other:
-            trial.settle("backup killed, another restored", killed, load, other)
+            assert other.counts() == held
 
 
-def is_copying(session: psycopg.Connection[Any]) -> bool:
-    return any(query.startswith("COPY ") for query in queries(session))
+def is_dumping(session: psycopg.Connection[Any]) -> bool:
+    """Whether pg_dump is connected, beside the command that has started it."""
+    return len(queries(session)) > 1
+
+
+def hits_in(database: PrivatePostgres) -> dict[str, int]:
+    with psycopg.connect(database.url) as session:
+        return dict(session.execute("SELECT path, hits FROM counters_counter").fetchall())
+
+
+class Backup(NamedTuple):
+    """One whose file is there, what was acknowledged of each path when it was begun, and sent when it had ended."""
+
+    file: Path
+    acknowledged: Counter[str]
+    sent: Counter[str]
+
+    def assert_holds(self, counts: dict[str, int]) -> None:
+        assert set(counts) <= set(self.sent)
+        for path in self.sent:
+            assert self.acknowledged[path] <= counts.get(path, 0) <= self.sent[path], path

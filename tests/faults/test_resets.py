@@ -14,7 +14,7 @@ import requests
 from counters.hits import counter_id
 from hitcounter.postgres import PrivatePostgres
 from tests.faults.conftest import Trial
-from tests.faults.takings import Takings, done, holder, is_amid, kill_amid, started
+from tests.faults.takings import Takings, done, holder, is_amid, kill_amid, of, started, times_amid
 from tests.load import Load
 from tests.processes import kill, wait_until, workers
 from tests.service import Service
@@ -71,10 +71,12 @@ def some(load: Load, trial: Trial) -> list[str]:
     return trial.draw.sample(load.paths, trial.draw.randint(1, len(load.paths)))
 
 
-def settle(fault: str, times: int, load: Load, service: Service, trial: Trial, takings: Takings) -> None:
+def settle(
+    fault: str, times: int, load: Load, service: Service, trial: Trial, takings: Takings, besides: str = ""
+) -> None:
     """And then, with nobody sending, a last reset takes exactly what there is, and counting begins from one."""
     load.resets = takings.times()
-    outcome = trial.settle(fault, times, load, service, taken_off=takings.hits())
+    outcome = trial.settle(fault, times, load, service, besides, taken_off=takings.hits())
     if load.answers.keys() == {200}:
         assert outcome.sent == outcome.acknowledged == outcome.counted
     held = service.counts(PREFIX)
@@ -108,40 +110,42 @@ def test_resets_of_hot_paths_take_what_was_counted_and_leave_what_comes_after(
 def test_resets_that_are_killed_have_been_done_or_not_and_nothing_is_lost(
     service: Service, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, takings, killed = trial.times(3, 20), Takings(session), 0
+    times, takings = trial.times(3, 20), Takings(session)
+
+    def killed_amid() -> bool:
+        load.wait_for(100)
+        resetting = started(service, "resetcounts", "--prefix", PREFIX)
+        return kill_amid(resetting, lambda: is_amid(session, "reset"), trial.draw.uniform(0, 0.03), session)
+
     with Load(service, PREFIX, trial.seed) as load:
-        for _ in range(times):
-            load.wait_for(100)
-            resetting = started(service, "resetcounts", "--prefix", PREFIX)
-            pause = trial.draw.uniform(0, 0.03)
-            killed += kill_amid(resetting, lambda: is_amid(session, "reset"), pause, session)
+        tried = times_amid(times, killed_amid)
         done(service, "resetcounts", "--prefix", PREFIX)
         load.wait_for(100)
-    assert killed > 0, "each reset had ended before it could be killed"
     assert load.answers.keys() == {200}, load.answers
-    settle("resetcounts killed", killed, load, service, trial, takings)
+    settle("resetcounts killed", times, load, service, trial, takings, of(tried))
 
 
 @pytest.mark.long
 def test_workers_that_are_killed_amid_a_reset_have_done_it_or_not(
     service: Service, session: psycopg.Connection[Any], trial: Trial
 ):
-    times, takings, amid = trial.times(3, 20), Takings(session), 0
-    admin = Admin(service)
-    with Load(service, PREFIX, trial.seed) as load:
-        for _ in range(times):
-            load.wait_for(100)
-            service.wait_until_ready()
-            resetting = threading.Thread(target=broken_off, args=[admin, load.paths])
-            resetting.start()
-            while resetting.is_alive() and not holder(session, "reset"):
-                pass
-            amid += resetting.is_alive()
-            kill(*workers(service))
-            resetting.join()
+    times, takings, admin = trial.times(3, 20), Takings(session), Admin(service)
+
+    def killed_amid() -> bool:
         load.wait_for(100)
-    assert amid > 0, "each reset had ended before the workers could be killed"
-    settle("worker killed amid a reset", times, load, service, trial, takings)
+        service.wait_until_ready()
+        resetting = threading.Thread(target=broken_off, args=[admin, load.paths])
+        resetting.start()
+        while not (amid := holder(session, "reset")) and resetting.is_alive():
+            pass
+        kill(*workers(service))
+        resetting.join()
+        return bool(amid)
+
+    with Load(service, PREFIX, trial.seed) as load:
+        tried = times_amid(times, killed_amid)
+        load.wait_for(100)
+    settle("worker killed amid a reset", times, load, service, trial, takings, of(tried))
 
 
 def broken_off(admin: Admin, paths: list[str]) -> None:
