@@ -1,12 +1,18 @@
 """A client that offers more hits than a service can take: over many connections, or at a rate whatever comes back."""
 
 import asyncio
+import json
 import random
+import resource
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
+from counters.ingest.recorder import InDoubt
 from tests.service import Service
 
 PATHS = 20
@@ -14,13 +20,35 @@ PATHS = 20
 LAST_ANSWER_SECONDS = 30
 #: A connection that has rested for longer may be closed by the service at the moment that it is used again.
 LONGEST_REST_SECONDS = 2
+#: So many hits are sent before answers are looked for, where the client is late: their connections can be used again.
+TURN = 20
+#: So many connections are made at once.
+CONNECTING = 50
+#: What a process has open besides its connections.
+OTHER_FILES = 200
+
+
+@contextmanager
+def files_for(connections: int) -> Iterator[None]:
+    """Let this process, and those that it starts meanwhile, have so many connections; skip the test if they may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"A process may open {hard:,} files here (ulimit -Hn), and this test needs {needed:,}.")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Flood:
     """Hits of some paths from one event loop; remembers what was sent, what came back, and when.
 
-    A hit is sent at most once: one whose connection breaks is `broken`. The seconds that hits took until they were
-    answered, from the moment at which each was due, are `waits`, by status.
+    A hit is sent at most once: one whose connection breaks is `broken`, one of which the service cannot say whether it
+    was counted is `in_doubt`. The seconds that hits took until they were
+    answered, from the moment at which a connection was sought for it, are `waits`, by status.
     """
 
     def __init__(self, service: Service, prefix: str, seed: object = 1) -> None:
@@ -32,9 +60,15 @@ class Flood:
         self.paths = [f"{prefix}{n}/" for n in range(PATHS)]
         self.sent: Counter[str] = Counter()
         self.acknowledged: Counter[str] = Counter()
+        self.in_doubt: Counter[str] = Counter()
+        self.broken: Counter[str] = Counter()
         self.answers: Counter[int | str] = Counter()
+        #: Of each sentence that came with a 503, how often.
+        self.reasons: Counter[str] = Counter()
         self.places: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self.waits: defaultdict[int | str, list[float]] = defaultdict(list)
+        #: How long hits were sent for: longer than was asked for, where this client cannot keep up.
+        self.seconds = 0.0
 
     @property
     def slowest_recovery(self) -> float:
@@ -59,15 +93,32 @@ class Flood:
         asyncio.run(self._press(connections, seconds))
 
     async def _offer(self, rate: float, seconds: float) -> None:
-        begun, number = time.monotonic(), 0
+        begun = time.monotonic()
+        async with asyncio.TaskGroup() as soon:
+            await self._send_those_due(rate, seconds, soon)
+        self.seconds = time.monotonic() - begun
+        await self._last_answers()
+
+    async def _send_those_due(self, rate: float, seconds: float, soon: asyncio.TaskGroup) -> None:
+        begun, number, connecting = time.monotonic(), 0, asyncio.Semaphore(CONNECTING)
         while number < rate * seconds:
             due = begun + number / rate
             if (ahead := due - time.monotonic()) > 0.001:
                 await asyncio.sleep(ahead)
-            connection = self._rested() or await self._connect(self._idle.append)
-            self._send(connection, due)
+            elif number % TURN == 0:
+                await asyncio.sleep(0)
+            if connection := self._rested():
+                self._send(connection, time.monotonic())
+            else:
+                soon.create_task(self._send_soon(connecting))
             number += 1
-        await self._last_answers()
+
+    async def _send_soon(self, connecting: asyncio.Semaphore) -> None:
+        """Over a connection that rests by then, or a new one; those that come after do not wait for it."""
+        async with connecting:
+            begun = time.monotonic()
+            connection = self._rested() or await self._connect(self._idle.append)
+        self._send(connection, begun)
 
     def _rested(self) -> "_Connection | None":
         """A connection that can be used again: the one that was used last."""
@@ -76,7 +127,8 @@ class Flood:
         return self._idle.pop()
 
     async def _press(self, connections: int, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        begun = time.monotonic()
+        until = begun + seconds
 
         def again(connection: _Connection) -> None:
             now = time.monotonic()
@@ -86,6 +138,7 @@ class Flood:
         for _ in range(connections):
             again(await self._connect(again))
         await asyncio.sleep(until - time.monotonic())
+        self.seconds = time.monotonic() - begun
         await self._last_answers()
 
     async def _connect(self, rested: "Callable[[_Connection], None]") -> "_Connection":
@@ -102,26 +155,33 @@ class Flood:
             connection.close()
         await asyncio.sleep(0)
 
-    def _send(self, connection: "_Connection", due: float) -> None:
+    def _send(self, connection: "_Connection", begun: float) -> None:
         path = self._draw.choice(self.paths)
         self.sent[path] += 1
         self._under_way += 1
-        connection.ask(path, due)
+        connection.ask(path, begun)
 
-    def note(self, path: str, due: float, status: int | str, place: int | None) -> None:
+    def note(self, path: str, begun: float, status: int | str, body: bytes) -> None:
         """Remember what a hit was answered."""
         self._under_way -= 1
         self.answers[status] += 1
-        self.waits[status].append(time.monotonic() - due)
-        if place is not None:
+        self.waits[status].append(time.monotonic() - begun)
+        if status == 200:
             self.acknowledged[path] += 1
-            self.places[path][place] += 1
+            self.places[path][int(body.rpartition(b" ")[2][:-1])] += 1
+        elif status == "broken":
+            self.broken[path] += 1
+        elif status == 503:
+            reason = json.loads(body)["detail"]
+            self.reasons[reason] += 1
+            self.in_doubt[path] += reason == InDoubt.message
 
     def assert_bounds_hold(self, counts: dict[str, int]) -> None:
-        """What was answered is known: acknowledged <= counted <= acknowledged + broken, each in a place of its own."""
-        assert Counter(counts).total() <= self.acknowledged.total() + self.answers["broken"]
+        """Of each path, acknowledged <= counted <= acknowledged + in doubt + broken; each hit has its own place."""
+        assert self.answers.total() == self.sent.total(), "some hits were not answered, nor did their connection break"
         for path in self.paths:
-            assert self.acknowledged[path] <= counts.get(path, 0) <= self.sent[path], path
+            unsure = self.in_doubt[path] + self.broken[path]
+            assert self.acknowledged[path] <= counts.get(path, 0) <= self.acknowledged[path] + unsure, path
             assert self.acknowledged[path] == len(self.places[path]), path
             assert max(self.places[path], default=0) <= counts.get(path, 0), path
 
@@ -139,8 +199,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
-    def ask(self, path: str, due: float) -> None:
-        self._hit = path, due
+    def ask(self, path: str, begun: float) -> None:
+        self._hit = path, begun
         if self._transport.is_closing():
             self.connection_lost(None)
         else:
@@ -152,22 +212,22 @@ class _Connection(asyncio.Protocol):
         if not ended or len(body) < _length(head):
             return
         status, self._received = int(head[9:12]), b""
-        self._answered(status, int(body.rpartition(b" ")[2][:-1]) if status == 200 else None)
+        self._answered(status, body)
         if b"connection: close" not in head.lower():
             self._rested(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._hit:
-            self._answered("broken", None)
+            self._answered("broken", b"")
 
     def close(self) -> None:
         self._transport.close()
 
-    def _answered(self, status: int | str, place: int | None) -> None:
+    def _answered(self, status: int | str, body: bytes) -> None:
         assert self._hit
-        (path, due), self._hit = self._hit, None
+        (path, begun), self._hit = self._hit, None
         self.answered_at = time.monotonic()
-        self._flood.note(path, due, status, place)
+        self._flood.note(path, begun, status, body)
 
 
 def _length(head: bytes) -> int:
