@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from counters.ingest.recorder import InDoubt
+from tests.load import leaves_doubt
 from tests.service import Service
 
 PATHS = 20
@@ -46,9 +46,9 @@ def files_for(connections: int) -> Iterator[None]:
 class Flood:
     """Hits of some paths from one event loop; remembers what was sent, what came back, and when.
 
-    A hit is sent at most once: one whose connection breaks is `broken`, one of which the service cannot say whether it
-    was counted is `in_doubt`. The seconds that hits took until they were
-    answered, from the moment at which a connection was sought for it, are `waits`, by status.
+    A hit is sent at most once: one whose connection breaks, and one of which the service cannot say whether it was
+    counted, are `in_doubt`. The seconds that hits took until they were answered, from the moment at which a connection
+    was sought for them, are `waits`, by status.
     """
 
     def __init__(self, service: Service, prefix: str, seed: object = 1) -> None:
@@ -57,11 +57,11 @@ class Flood:
         self._idle: list[_Connection] = []
         self._connections: list[_Connection] = []
         self._under_way = 0
+        self.prefix = prefix
         self.paths = [f"{prefix}{n}/" for n in range(PATHS)]
         self.sent: Counter[str] = Counter()
         self.acknowledged: Counter[str] = Counter()
         self.in_doubt: Counter[str] = Counter()
-        self.broken: Counter[str] = Counter()
         self.answers: Counter[int | str] = Counter()
         #: Of each sentence that came with a 503, how often.
         self.reasons: Counter[str] = Counter()
@@ -170,18 +170,22 @@ class Flood:
             self.acknowledged[path] += 1
             self.places[path][int(body.rpartition(b" ")[2][:-1])] += 1
         elif status == "broken":
-            self.broken[path] += 1
+            self.in_doubt[path] += 1
         elif status == 503:
-            reason = json.loads(body)["detail"]
-            self.reasons[reason] += 1
-            self.in_doubt[path] += reason == InDoubt.message
+            told = json.loads(body)
+            self.reasons[told["detail"]] += 1
+            self.in_doubt[path] += leaves_doubt(told)
+
+    @property
+    def at_most(self) -> Counter[str]:
+        """How many hits of each path may have been counted."""
+        return self.acknowledged + self.in_doubt
 
     def assert_bounds_hold(self, counts: dict[str, int]) -> None:
-        """Of each path, acknowledged <= counted <= acknowledged + in doubt + broken; each hit has its own place."""
+        """Of each path, acknowledged <= counted <= acknowledged + in doubt; each hit has its own place."""
         assert self.answers.total() == self.sent.total(), "some hits were not answered, nor did their connection break"
         for path in self.paths:
-            unsure = self.in_doubt[path] + self.broken[path]
-            assert self.acknowledged[path] <= counts.get(path, 0) <= self.acknowledged[path] + unsure, path
+            assert self.acknowledged[path] <= counts.get(path, 0) <= self.at_most[path], path
             assert self.acknowledged[path] == len(self.places[path]), path
             assert max(self.places[path], default=0) <= counts.get(path, 0), path
 
