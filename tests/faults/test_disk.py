@@ -191,9 +191,14 @@ def seconds_until_all_count(service: Service) -> float:
     """How long it takes until none of many hits that are sent from now on, one after the other, is refused."""
     begun, in_a_row = time.monotonic(), 0
     while in_a_row < IN_A_ROW:
-        assert time.monotonic() < begun + 60, "hits are still refused"
+        assert time.monotonic() < begun + 60, f"hits are still refused: {end_of_log(service)}"
         in_a_row = in_a_row + 1 if service.get("/api/again/").status_code == 200 else 0
     return time.monotonic() - begun
+
+
+def end_of_log(service: Service) -> str:
+    """What PostgreSQL has said last, which may be gone with the disk later."""
+    return (service.data_dir / "postgres" / "log").read_text(errors="replace")[-3000:]
 
 
 def held_seconds(trial: Trial) -> int:

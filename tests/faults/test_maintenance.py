@@ -220,7 +220,7 @@ def test_a_backup_that_is_killed_leaves_no_part_that_looks_whole_and_one_taken_u
 
     with Service(tmp_path, DATABASE_URL=database.url) as service:
         with Load(service, "/api/backup/", trial.seed) as load:
-            tried = times_amid(times, lambda: killed(lambda _: is_dumping(session), trial.draw.uniform(0, 0.2)))
+            tried = times_amid(times, lambda: killed(lambda _: is_dumping(session), trial.draw.uniform(0, 0.1)))
             times_amid(1, lambda: killed(Path.exists, 0))
             acknowledged, last = load.acknowledged.copy(), tmp_path / "last"
             done(service, "backup", str(last))
