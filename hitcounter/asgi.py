@@ -37,7 +37,7 @@ _CREDENTIALS = (b"authorization", b"cookie")
 #: For eight of the largest at once.
 _room = Room(8 * MOST_BODY_BYTES + 8)
 #: Each has a thread, and a quarter of a megabyte with it, while it waits for one of the pool's connections.
-_batches = Room(64, "Too many batches are being counted; this one was not. Try again.")
+_batches = Room(32, "Too many batches are being counted; this one was not. Try again.")
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

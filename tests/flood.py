@@ -1,6 +1,7 @@
 """A client that offers more hits than a service can take: over many connections, or at a rate whatever comes back."""
 
 import asyncio
+import json
 import random
 import resource
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from counters.ingest.recorder import InDoubt
 from tests.service import Service
 
 PATHS = 20
@@ -24,8 +26,6 @@ TURN = 20
 CONNECTING = 50
 #: What a process has open besides its connections.
 OTHER_FILES = 200
-#: In the sentence of a 503 that leaves open whether the hit was counted.
-IN_DOUBT = b"is settled when"
 
 
 @contextmanager
@@ -57,14 +57,14 @@ class Flood:
         self._idle: list[_Connection] = []
         self._connections: list[_Connection] = []
         self._under_way = 0
-        #: Hits that waited for an answer at the same time, at most.
-        self.most_under_way = 0
         self.paths = [f"{prefix}{n}/" for n in range(PATHS)]
         self.sent: Counter[str] = Counter()
         self.acknowledged: Counter[str] = Counter()
         self.in_doubt: Counter[str] = Counter()
         self.broken: Counter[str] = Counter()
         self.answers: Counter[int | str] = Counter()
+        #: Of each sentence that came with a 503, how often.
+        self.reasons: Counter[str] = Counter()
         self.places: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self.waits: defaultdict[int | str, list[float]] = defaultdict(list)
         #: How long hits were sent for: longer than was asked for, where this client cannot keep up.
@@ -159,7 +159,6 @@ class Flood:
         path = self._draw.choice(self.paths)
         self.sent[path] += 1
         self._under_way += 1
-        self.most_under_way = max(self.most_under_way, self._under_way)
         connection.ask(path, begun)
 
     def note(self, path: str, begun: float, status: int | str, body: bytes) -> None:
@@ -172,8 +171,10 @@ class Flood:
             self.places[path][int(body.rpartition(b" ")[2][:-1])] += 1
         elif status == "broken":
             self.broken[path] += 1
-        elif IN_DOUBT in body:
-            self.in_doubt[path] += 1
+        elif status == 503:
+            reason = json.loads(body)["detail"]
+            self.reasons[reason] += 1
+            self.in_doubt[path] += reason == InDoubt.message
 
     def assert_bounds_hold(self, counts: dict[str, int]) -> None:
         """Of each path, acknowledged <= counted <= acknowledged + in doubt + broken; each hit has its own place."""
