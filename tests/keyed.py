@@ -58,7 +58,7 @@ class KeyedLoad:
                 assert answer == {"counted": sum(hit["n"] for hit in hits)}
                 self.slowest_recovery = max(self.slowest_recovery, time.monotonic() - begun)
                 return
-            assert status in (503, "broken"), answer
+            assert status in (503, "broken"), (status, answer)
             self.reasons[answer["detail"]] += 1
             await asyncio.sleep(self.pause_seconds)
         raise AssertionError(f"not answered: {self.answers} {self.reasons}")

@@ -27,9 +27,10 @@ Batch = dict[str, list[Waiting]]
 
 BATCH_HITS = 5_000
 ATTEMPTS = 5
-#: So often in a row a batch may lose its connection while the database can be reached, with pauses: it may be the batch
-#: that ends the session, or all of the server, each time.
+#: So often in a row a batch may lose its connection while the database can be reached: it may be the batch that ends
+#: the session, or all of the server, each time. After the first few, there are pauses.
 LOSSES = 10
+LOSSES_WITHOUT_PAUSE = 3
 RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -287,8 +288,8 @@ class Recorder:
                 losses += 1
                 if losses == LOSSES:
                     raise BatchInDoubt(str(error)) from error
-                if losses > 1:
-                    await asyncio.sleep(_pause(losses - 2))
+                if losses > LOSSES_WITHOUT_PAUSE:
+                    await asyncio.sleep(_pause(losses - LOSSES_WITHOUT_PAUSE - 1))
                 await self._connect(in_doubt=batch)
             except BatchError as error:
                 attempts_left -= 1

