@@ -60,14 +60,14 @@ async def take_leave(worker: Any) -> None:
     would be to break connections that it has just promised to keep.
     """
     worker.leaving = True
+    # Only now, and below, so that until then nothing more is asked with each request.
+    PatientProtocol._arm_keepalive_timer = _arm_last_timer
     await asyncio.sleep(POLL_SECONDS)  # whoever waits to be accepted is; else the connection would break
     for server in worker.servers:
         server.close()
     # When all workers end, none of the others must listen any more when clients are told to connect anew.
     await asyncio.sleep(2 * POLL_SECONDS)
-    # Only now, so that until then nothing more is asked with each request.
     PatientProtocol._will_close = _will_close
-    PatientProtocol._arm_keepalive_timer = _arm_last_timer
     loop = asyncio.get_running_loop()
     end = loop.time() + worker.cfg.keepalive + 1
     while worker.nr_conns and loop.time() < end:

@@ -30,6 +30,7 @@ def service(tmp_path: Path, proxy: CuttingProxy) -> Iterator[Service]:
         yield running
 
 
+@pytest.mark.long
 def test_a_connection_that_is_cut_loses_and_doubles_nothing(service: Service, proxy: CuttingProxy, trial: Trial):
     cuts = trial.times(30, 200)
     proxy.cutting = True

@@ -73,6 +73,7 @@ def test_while_the_database_is_gone_hits_get_503_and_afterwards_they_count_again
         assert ask(service, "/api/gone/").json() == {"path": "/api/gone/", "count": before + 1}
 
 
+@pytest.mark.long
 def test_a_service_starts_without_its_database_and_counts_once_it_is_there(tmp_path: Path, database: PrivatePostgres):
     with Service(tmp_path, DATABASE_URL=database.url) as service:
         database.stop()
@@ -101,6 +102,7 @@ def test_connections_cut_after_commit_leave_the_counts_exact(tmp_path: Path, dat
             assert outcome.sent == outcome.acknowledged == outcome.counted
 
 
+@pytest.mark.long
 def test_batches_whose_commit_was_not_confirmed_are_counted_once_when_they_are_sent_again(
     tmp_path: Path, database: PrivatePostgres, trial: Trial
 ):

@@ -257,6 +257,7 @@ def permitted(answer: Answer, pipeline: list[Sent]) -> bool:
     return answer.status == 501 and any(header.lower().startswith(b"transfer-encoding") for header in headers)
 
 
+@pytest.mark.long
 def test_odd_bytes_are_answered_and_accepted_paths_are_counted_byte_for_byte(
     tmp_path: Path, database: PrivatePostgres, trial: Trial
 ):

@@ -62,6 +62,7 @@ def refusing(database: PrivatePostgres, how: str) -> Iterator[None]:
             session.execute(statement)
 
 
+@pytest.mark.long
 def test_a_hit_that_the_database_refuses_is_refused_alone(service: Service, database: PrivatePostgres, trial: Trial):
     times, poisoned = trial.times(20, 200), 0
     with Load(service, "/api/good/", trial.seed) as load:
@@ -79,6 +80,7 @@ def test_a_hit_that_the_database_refuses_is_refused_alone(service: Service, data
     assert service.counts(POISON) == {}
 
 
+@pytest.mark.long
 def test_a_batch_with_a_hit_that_the_database_refuses_is_told_which_and_counts_without_it(
     service: Service, database: PrivatePostgres, trial: Trial
 ):
