@@ -33,6 +33,8 @@ from tests.oracle import (
     through_the_writer,
 )
 
+pytestmark = pytest.mark.long
+
 UTC_ZONE = ZoneInfo("UTC")
 #: A day about which the clocks change in one of the zones: forward, back, by half an hour, by a whole day.
 MONDAYS = [
