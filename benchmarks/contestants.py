@@ -146,11 +146,11 @@ class Contestant(Service):
             return False
 
     def usage(self) -> Usage:
-        server, store = _tree(self.process.pid), _tree(self.store.pid)
+        server, store = tree(self.process.pid), tree(self.store.pid)
         return Usage(_cpu(server), _cpu(store), _memory(server), _memory(store), self.store.sizes())
 
     def worker_memory(self) -> "WorkerMemory":
-        return WorkerMemory(_tree(self.process.pid))
+        return WorkerMemory(tree(self.process.pid))
 
 
 class WorkerMemory:
@@ -171,7 +171,8 @@ class WorkerMemory:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def _tree(pid: int | None) -> list[psutil.Process]:
+def tree(pid: int | None) -> list[psutil.Process]:
+    """A process and all that come of it."""
     if pid is None:
         return []
     root = psutil.Process(pid)
