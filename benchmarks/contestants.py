@@ -101,18 +101,20 @@ class Usage(NamedTuple):
 
 
 class Contestant(Service):
-    """One of KINDS, with its store, on a port of its own; started and stopped as a context."""
+    """One of KINDS, with its store, on a port of its own; started and stopped as a context.
 
-    def __init__(self, name: str, directory: Path, workers: int) -> None:
+    `environment` is for all of its processes.
+    """
+
+    def __init__(self, name: str, directory: Path, workers: int, **environment: str) -> None:
         self.name, self.workers, self.kind = name, workers, KINDS[name]
         directory.mkdir(parents=True, exist_ok=True)
         super().__init__(
             directory,
             HITCOUNTER_WORKERS=str(workers),
             HITCOUNTER_OPEN="on",
-            # new.lua makes up paths without end, and each is to be counted as what it is.
-            HITCOUNTER_MAX_NEW_PATHS_PER_MINUTE="0",
             **dict(self.kind.environment),
+            **environment,
         )
         self.store = self.kind.store(directory / "store")
 

@@ -60,7 +60,7 @@ def of_rival(name: str, held: Held, rounds: int, workers: int) -> Iterator[Read]
         Contestant(name, Path(scratch), workers) as rival,
     ):
         assert isinstance(rival.store, Redis)
-        RIVALS[name](rival.store, "counts", counts(held))
+        RIVALS[name](rival.store, counts(held))
         yield from _ask(name, rival, {"full list": "/stats/"}, held, rounds)
 
 

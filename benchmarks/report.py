@@ -178,7 +178,7 @@ def _cost(results: Results) -> Lines:
     note = (
         f"{CONNECTIONS} connections. All but the memory of server and store for a million hits. Memory is that which"
         " the processes have to themselves, and their share of what they have in common. The store is the database, or"
-        " what Redis keeps in memory; the log is PostgreSQL's WAL or Redis's append-only file."
+        " what Redis keeps in memory of the counts; the log is PostgreSQL's WAL or Redis's append-only file."
     )
     yield from _section("What a million hits cost", header, rows, note)
 

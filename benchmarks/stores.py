@@ -19,6 +19,7 @@ from tests.service import PROJECT
 
 START_SECONDS = 30
 AT_ONCE = 1000
+COUNTS = "counts"  # the key under which all rivals keep them in Redis
 
 
 class Sizes(NamedTuple):
@@ -120,7 +121,8 @@ class Redis(Store):
 
     def sizes(self) -> Sizes:
         logs = [file.stat().st_size for file in self.directory.glob("appendonlydir/*")]
-        return Sizes(int(self._told("used_memory")), sum(logs))
+        # Of the counts alone: what Redis uses in all goes up and down with the buffers of its clients.
+        return Sizes(int(self.ask("MEMORY", "USAGE", COUNTS, "SAMPLES", "0")), sum(logs))
 
     def about(self) -> str:
         settings = ", ".join(f"{name} {self._setting(name)}" for name in ("save", "appendonly", "appendfsync"))
@@ -133,15 +135,15 @@ class Redis(Store):
     def _setting(self, name: str) -> str:
         return repr(self.ask("CONFIG", "GET", name).partition("\n")[2])
 
-    def fill_sorted_set(self, name: str, counts: Iterable[tuple[str, int]]) -> None:
-        self._fill("ZADD", name, ((str(count), path) for path, count in counts))
+    def fill_sorted_set(self, counts: Iterable[tuple[str, int]]) -> None:
+        self._fill("ZADD", ((str(count), path) for path, count in counts))
 
-    def fill_hash(self, name: str, counts: Iterable[tuple[str, int]]) -> None:
-        self._fill("HSET", name, ((path, str(count)) for path, count in counts))
+    def fill_hash(self, counts: Iterable[tuple[str, int]]) -> None:
+        self._fill("HSET", ((path, str(count)) for path, count in counts))
 
-    def _fill(self, command: str, name: str, pairs: Iterator[tuple[str, str]]) -> None:
+    def _fill(self, command: str, pairs: Iterator[tuple[str, str]]) -> None:
         while some := list(itertools.islice(pairs, AT_ONCE)):
-            self.ask(command, name, *itertools.chain.from_iterable(some))
+            self.ask(command, COUNTS, *itertools.chain.from_iterable(some))
 
     def ask(self, *words: str) -> str:
         """What Redis answers to a command; of a list, its items on lines of their own."""
@@ -161,7 +163,8 @@ def _answer(answer: BinaryIO) -> str:
     line = answer.readline().decode().rstrip()
     kind, told = line[:1], line[1:]
     if kind == "$":
-        return answer.read(int(told) + 2)[:-2].decode()
+        # -1 is the length of what there is not; where it is asked for, it stands for a size.
+        return "0" if told == "-1" else answer.read(int(told) + 2)[:-2].decode()
     if kind == "*":
         return "\n".join(_answer(answer) for _ in range(int(told)))
     if kind == "-":
