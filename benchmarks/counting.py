@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--requests", choices=wrk.REQUESTS, default="visitors", help="mix sends the paths alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    wrk.allow_connections()
+    wrk.prepare()
     with started(["empty", "service"], options.workers) as running:
         for connections in options.connections:
             turns = [Turn(one, options.requests, connections) for one in running.values()]

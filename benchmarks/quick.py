@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each, alternating")
     parser.add_argument("--seconds", type=int, default=1, help="of each round")
     parser.add_argument("--workers", type=int, default=2)
-    wrk.allow_connections()
+    wrk.prepare("redis-server")
     found = measured(parser.parse_args())
     for one in THRESHOLDS:
         if seen := compared(found, one):

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -95,8 +94,6 @@ class Redis(Store):
     options: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
-        if not shutil.which("redis-server"):
-            raise RuntimeError("redis-server is not installed.")
         self.directory.mkdir(parents=True, exist_ok=True)
         # Relative to the project, from which all is started: the path of a socket may not be long.
         self._socket = os.path.relpath(self.directory / "redis.sock", PROJECT)

@@ -228,7 +228,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options, begun = options_of(), time.monotonic()
-    wrk.allow_connections()
+    wrk.prepare("redis-server")
     suite = Suite(options)
     for part in options.parts:
         PARTS[part](suite)

@@ -5,6 +5,7 @@ import resource
 import secrets
 import shutil
 import subprocess
+import sys
 from typing import NamedTuple
 
 from tests.service import PROJECT
@@ -40,8 +41,6 @@ class WrkError(Exception):
 
 def drive(url: str, requests: str, connections: int, seconds: int) -> Run:
     """Send requests of one kind (REQUESTS) for so many seconds. Raises WrkError."""
-    if not shutil.which("wrk"):
-        raise WrkError("wrk is not installed.")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", f"benchmarks/{requests}.lua", url, "--", secrets.token_hex(4)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
@@ -62,7 +61,9 @@ def parse(printed: str) -> Run:
         raise WrkError(f"wrk printed no figures:\n{printed}") from error
 
 
-def allow_connections() -> None:
-    """Let this process, and those that it starts, open as many files as the system lets them."""
+def prepare(*programs: str) -> None:
+    """End with a sentence where one of these is not installed; let all open as many files as the system lets them."""
+    if missing := [name for name in ("wrk", *programs) if not shutil.which(name)]:
+        sys.exit(f"Not installed, and needed: {', '.join(missing)}.")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
