@@ -21,6 +21,9 @@ MILLISECONDS, PER_SECOND = "milliseconds", "answers per second"
 def by_connections(results: Results, axes: Axes, name: str, unit: str) -> None:
     """A line for each contestant, with the least and the greatest of its rounds."""
     counted = results.select("counting")
+    axes.set_prop_cycle(
+        color=[matplotlib.colormaps["tab20"](number) for number in range(20)]
+    )  # there are more than ten
     for contestant in distinct(counted, "contestant"):
         some = matching(counted, contestant=contestant)
         connections = distinct(some, "connections")
