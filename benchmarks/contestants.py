@@ -10,7 +10,7 @@ import psutil
 import requests
 
 from benchmarks.environments import RIVALS, python_for
-from benchmarks.stores import DurableRedis, Postgres, Redis, Sizes, Store
+from benchmarks.stores import DurableRedis, Postgres, Redis, Store
 from tests.service import PROJECT, Service
 
 THREADS = 8  # of each threaded worker
@@ -97,7 +97,6 @@ class Usage(NamedTuple):
     store_cpu: float
     server_memory: int
     store_memory: int
-    sizes: Sizes
 
 
 class Contestant(Service):
@@ -149,10 +148,7 @@ class Contestant(Service):
 
     def usage(self) -> Usage:
         server, store = tree(self.process.pid), tree(self.store.pid)
-        return Usage(_cpu(server), _cpu(store), _memory(server), _memory(store), self.store.sizes())
-
-    def worker_memory(self) -> "WorkerMemory":
-        return WorkerMemory(tree(self.process.pid))
+        return Usage(_cpu(server), _cpu(store), _memory(server), _memory(store))
 
 
 class WorkerMemory:

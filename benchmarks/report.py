@@ -172,18 +172,19 @@ def _cost(results: Results) -> Lines:
         for name in distinct(found, "contestant")
     ]  # fmt: skip
     header = (
-        "", "CPU s, server", "CPU s, store", "memory, server, MB", "memory, store, MB", "memory grown, MB",
-        "store grown, MB", "log written, MB",
+        "", "hits in a round", "CPU s, server", "CPU s, store", "memory, server, MB", "memory, store, MB",
+        "memory grown, MB", "store grown, MB", "log written, MB",
     )  # fmt: skip
     note = (
-        f"{CONNECTIONS} connections. All but the memory of server and store for a million hits. Memory is that which"
-        " the processes have to themselves, and their share of what they have in common. The store is the database, or"
+        f"{CONNECTIONS} connections. All but the memory of server and store for a million hits, worked out from"
+        " those of a round: of few, the figures are rough. Memory is that which the processes have to themselves, and their share of what they have in common. The store is the database, or"
         " what Redis keeps in memory of the counts; the log is PostgreSQL's WAL or Redis's append-only file."
     )
     yield from _section("What a million hits cost", header, rows, note)
 
 
 def _costs(some: list[Round]) -> Iterator[str]:
+    yield _figure(figure_of(some, "answered"), "{:,.0f}")
     for name in ("server_cpu", "store_cpu"):
         yield _figure(figure([one.per_million(name) for one in some]), "{:,.1f}")
     for name in ("server_memory", "store_memory"):

@@ -29,9 +29,11 @@ def alternate(part: str, turns: Sequence[Turn], rounds: int, seconds: int) -> It
 
 def measured(part: str, turn: Turn, number: int, seconds: int) -> Round:
     contestant = turn.contestant
+    held = contestant.store.sizes()  # asked outside: what the asking costs the store is none of the cost of hits
     before = contestant.usage()
     run = _drive(turn, seconds)
     after = contestant.usage()
+    sizes = contestant.store.sizes()
     return Round(
         part=part,
         contestant=contestant.name,
@@ -50,8 +52,8 @@ def measured(part: str, turn: Turn, number: int, seconds: int) -> Round:
         server_memory=after.server_memory,
         store_memory=after.store_memory,
         memory_growth=after.server_memory + after.store_memory - before.server_memory - before.store_memory,
-        kept=after.sizes.kept - before.sizes.kept,
-        logged=after.sizes.logged - before.sizes.logged,
+        kept=sizes.kept - held.kept,
+        logged=sizes.logged - held.logged,
     )
 
 

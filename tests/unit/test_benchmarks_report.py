@@ -156,7 +156,7 @@ def test_the_report_shows_costs_statements_and_reads():
         reads=[read_of(1_000_000, 1_000_000, 4.0)], statements=[Statement(16, 1, 32_000.0)],
     )  # fmt: skip
     told = markdown(results, pictures=[("Rates", "some-rates.svg")])
-    assert "| this service, fast lane | 20.0 | 10.0 | 100 | 50 | 0.0 | 2.0 | 4.0 |" in told
+    assert "| this service, fast lane | 500,000 | 20.0 | 10.0 | 100 | 50 | 0.0 | 2.0 | 4.0 |" in told
     assert "| 2 | 1,000 | 2,000 | 0.50 | 3.0 |" in told
     assert "| 16 | 32,000 | 500 |" in told
     assert "| full list | 1,000,000 | 1,000,000 | 4,000.0 | 1 | 250,000 | 0.0 |" in told
