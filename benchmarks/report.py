@@ -177,8 +177,9 @@ def _cost(results: Results) -> Lines:
     )  # fmt: skip
     note = (
         f"{CONNECTIONS} connections. All but the memory of server and store for a million hits, worked out from"
-        " those of a round: of few, the figures are rough. Memory is that which the processes have to themselves, and their share of what they have in common. The store is the database, or"
-        " what Redis keeps in memory of the counts; the log is PostgreSQL's WAL or Redis's append-only file."
+        " those of a round: of few, the figures are rough. Memory is what the processes have to themselves, and a share"
+        " of what they have in common. The store is the database, or what Redis keeps in memory of the counts; the log"
+        " is PostgreSQL's WAL or Redis's append-only file."
     )
     yield from _section("What a million hits cost", header, rows, note)
 
