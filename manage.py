@@ -7,13 +7,17 @@ import sys
 
 
 def main() -> int:
+    from hitcounter.rolling import hangup_ends
+
+    ends = [signal.SIGTERM, signal.SIGHUP] if hangup_ends() else [signal.SIGTERM]
+    if signal.SIGHUP not in ends and "serve" in sys.argv[1:2]:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until gunicorn, which begins with what we have, handles it
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
     from django.core.exceptions import ImproperlyConfigured
     from environs import EnvError
 
     from hitcounter.environment import DATA_DIR, secret
     from hitcounter.postgres import PostgresError, PrivatePostgres
-    from hitcounter.rolling import hangup_ends
 
     try:
         if secret("DATABASE_URL"):
@@ -22,7 +26,6 @@ def main() -> int:
             execute_from_command_line(sys.argv)
             return 0
         # Before the database is started: what ends this process must still pass the place where it is stopped.
-        ends = [signal.SIGTERM, signal.SIGHUP] if hangup_ends() else [signal.SIGTERM]
         for number in ends:
             signal.signal(number, lambda received, _frame: sys.exit(128 + received))
         with PrivatePostgres(DATA_DIR / "postgres").held() as database:

@@ -4,12 +4,14 @@ from collections.abc import Collection
 from functools import cache
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from counters import conf, metrics
 from counters.dimensions import Origin
-from counters.hits import COUNTED_PREFIX, counter_id
+from counters.hits import COUNTED_PREFIX, DatabaseRefused, counter_id
 from counters.models import Counter, path_begins_with
 from counters.newpaths import NewPaths
+from counters.sqlstates import refuses_value
 
 #: Without a second slash: what has the prefix "/" (newpaths.prefix_of).
 _SINGLE_SEGMENT = "^/[^/]*$"
@@ -44,9 +46,17 @@ def others(paths: Collection[str]) -> dict[str, str]:
 
 
 def count_one(path: str, origin: Origin) -> tuple[str, int]:
-    """Count one hit, and return the path that it was counted for with its place in that path's count."""
+    """Count one hit, and return the path that it was counted for with its place in that path's count.
+
+    Raises DatabaseRefused, and django.db.Error.
+    """
     counted = others([path]).get(path, path)
-    place = Counter.objects.increment(counted, origin=origin)
+    try:
+        place = Counter.objects.increment(counted, origin=origin)
+    except DatabaseError as error:
+        if refuses_value(error.__cause__):
+            raise DatabaseRefused(DatabaseRefused.__doc__) from error
+        raise
     metrics.HITS.labels("request").inc()
     if counted != path:
         metrics.HITS_OTHER.inc()

@@ -53,6 +53,17 @@ class Verdict(NamedTuple):
     differing: int
     rollups_differing: int
 
+    @property
+    def balance(self) -> bool:
+        return not self.differing and not self.rollups_differing
+
+    def __str__(self) -> str:
+        """What there is to say where they do not balance."""
+        return (
+            f"The books do not balance: {self.differing:,} of {self.checked:,} paths differ, and "
+            f"{self.rollups_differing:,} of the figures rolled up of all paths. `manage.py verifycounts` lists them."
+        )
+
 
 def verify(found: Callable[[Difference | RollupDifference], object]) -> Verdict:
     """Check every path in one snapshot, so that hits that arrive meanwhile do no harm; call `found` per difference."""

@@ -12,13 +12,14 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import TypeVar
 
-from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, connection, transaction
 from psycopg import errors
 
 from counters.dimensions import Origin, visitor
 from counters.hits import counter_ids, now
 from counters.models import Hit, VisitorSalt
 from counters.sql import load
+from counters.sqlstates import lacks_partition, refuses_value
 
 T = TypeVar("T")
 
@@ -99,7 +100,8 @@ class Load:
         with connection.cursor() as cursor:
             cursor.execute(_SESSION)
             cursor.execute(_TABLE)
-            with cursor.copy(_COPY) as copy:
+            # Of what a cursor does, Django's own does not know this, nor what it raises.
+            with connection.wrap_database_errors, cursor.copy(_COPY) as copy:
                 copy.write("".join(self._rows))
             cursor.execute(_HITS)
             cursor.execute(_COUNTERS, {"ids": "\n".join(self._ids.values()), "paths": "\n".join(self._ids)})
@@ -129,7 +131,7 @@ def record(load: Load, first: Callable[[], T]) -> T:
         except Error as error:
             if _is_conflict(error.__cause__):
                 conflict = error
-            elif written and isinstance(error, OperationalError | InterfaceError):
+            elif written and _leaves_doubt(error):
                 raise InDoubt(InDoubt.__doc__) from error
             else:
                 raise
@@ -139,8 +141,32 @@ def record(load: Load, first: Callable[[], T]) -> T:
 
 
 def _is_conflict(cause: BaseException | None) -> bool:
-    no_partition = isinstance(cause, errors.CheckViolation) and not cause.diag.constraint_name
-    return no_partition or isinstance(cause, _CONFLICTS)
+    return lacks_partition(cause) or isinstance(cause, _CONFLICTS)
+
+
+def _leaves_doubt(error: Error) -> bool:
+    """Whether a commit may have been made though it raised this."""
+    return isinstance(error, OperationalError | InterfaceError) and not refuses_value(error.__cause__)
+
+
+def is_refused(load: Load) -> bool:
+    """Whether the database refuses a value of this load. It is written, and undone. Raises django.db.Error."""
+    for _ in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                load.write()
+                with connection.cursor() as cursor:
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                transaction.set_rollback(True)
+        except DatabaseError as error:
+            if refuses_value(error.__cause__):
+                return True
+            if not _is_conflict(error.__cause__):
+                raise
+            conflict = error
+        else:
+            return False
+    raise InTheWay(InTheWay.__doc__) from conflict
 
 
 def salt_of(day: date) -> bytes:

@@ -18,7 +18,7 @@ from django.db.models import Min, Q, QuerySet
 from counters import days, maintenance
 from counters.hits import now
 from counters.models import Counter, DailyHits, DimensionSet, LateDay, Retention, RolledDay, Rollup
-from counters.reset import ISOLATION, LOCK_COUNTERS, take
+from counters.reset import ISOLATION, LOCK, LOCK_COUNTERS, take
 from counters.sql import load
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ ATTEMPTS = 10
 NEVER = datetime.max.replace(tzinfo=UTC)
 UNKNOWN = ""
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('counters reset', 0))"
 _TABLES = load("forget_tables")
 _DAYS = load("forget_days")
 _CONSUMER = load("forget_consumer")
@@ -67,7 +66,8 @@ class Gone(NamedTuple):
 def forget_paths(counters: QuerySet[Counter], before: date | None, wait: Callable[[], object]) -> Iterator[Gone]:
     """Forget what these counters have, or had before a UTC day, and the counters themselves that have no hits left.
 
-    Every hit that is committed by then goes. `wait` is called while maintenance or an import runs. Raises ResetBusy.
+    Every hit that is committed by then goes. `wait` is called while maintenance or an import runs. A reset
+    that runs is waited for.
     """
     with maintenance.kept_out(wait):
         yield from _in_parts(counters, before)
@@ -98,9 +98,16 @@ def forget_consumer(consumer: str, before: date | None, wait: Callable[[], objec
             _fold(day, consumer)
         _forget_name(consumer, before)
         _forget_unused_sets()
-        failed = [done for done in maintenance.roll_up_changed(now()) if isinstance(done, maintenance.Failed)]
-        if failed:
-            raise NotRolledUp(failed[0])
+        kinds = (maintenance.Failed, maintenance.PutOff)
+        undone = [done for done in maintenance.roll_up_changed(now()) if isinstance(done, kinds)]
+        if undone:
+            raise NotRolledUp(undone[0])
+
+
+def forget_leftovers(wait: Callable[[], object]) -> None:
+    """Forget the combinations that one which was cut short has left, though its hits are gone; see `forget_paths`."""
+    with maintenance.kept_out(wait):
+        _forget_unused_sets()
 
 
 def knows_consumer(consumer: str) -> bool:
@@ -128,6 +135,7 @@ def _in_parts(counters: QuerySet[Counter], before: date | None) -> Iterator[Gone
 def _forget_all(ids: Sequence[UUID]) -> Gone:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(ISOLATION)
+        cursor.execute(LOCK)
         hits = sum(gone.hits for gone in take(ids))
         cursor.execute(_EMPTIED, {"ids": list(ids)})
         return Gone(cursor.rowcount, hits)
@@ -147,7 +155,7 @@ def _take(see: str, parameters: dict[str, Any]) -> Gone:
     """Take from counters (`ids`) what a statement deletes and notes."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(ISOLATION)
-        cursor.execute(_LOCK)
+        cursor.execute(LOCK)
         cursor.execute(_TABLES)
         cursor.execute(see, parameters)
         cursor.execute(_ANALYZE)

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 ONE_SECOND = timedelta(seconds=1)
 #: A hit has its time from when its batch is made, and is there a little later: a second is told when this has passed.
 SETTLED = ONE_SECOND
+#: The next second is settled sooner, unless the clock has been set back.
+LONGEST_WAIT = 3 * ONE_SECOND
 TOP = 10
 HISTORY_SECONDS = 60
 #: So many events wait for a listener that is slow; then the oldest goes.
@@ -221,16 +223,18 @@ class Feed:
         return (self._clock() - SETTLED).replace(microsecond=0) - ONE_SECOND
 
     async def _settled(self, at: datetime) -> None:
-        while (left := at + ONE_SECOND + SETTLED - self._clock()) > timedelta():
+        """Wait until the second that begins at `at` is settled, no longer when the clock has been set back."""
+        while timedelta() < (left := at + ONE_SECOND + SETTLED - self._clock()) <= LONGEST_WAIT:
             await asyncio.sleep(left.total_seconds())
 
     def _caught_up(self, at: datetime) -> datetime:
-        """The second to tell next: after `at` when it is too long ago."""
-        first = self._latest() - (HISTORY_SECONDS - 1) * ONE_SECOND
-        if at >= first:
+        """The second to tell next: after `at` when it is too long ago, before it when the clock has been set back."""
+        latest = self._latest()
+        first = latest - (HISTORY_SECONDS - 1) * ONE_SECOND
+        if first <= at <= latest:
             return at
         self._history.clear()
-        return first
+        return first if at < first else latest
 
     async def _patiently(self, at: datetime) -> Event:
         """Look; while that takes too long, tell that the database is away."""

@@ -83,8 +83,17 @@ class Failed(str):
     __slots__ = ()
 
 
+class PutOff(str):
+    """A sentence about a step that others were in the way of; it is done the next time."""
+
+    __slots__ = ()
+
+
 def maintain(now: datetime, *, keep_hits_days: int, keep_hours_days: int) -> Iterator[str]:
-    """Do all that is due at `now` (aware); tell each thing done, or Failed, in a sentence. Raises MaintenanceBusy."""
+    """Do all that is due at `now` (aware); tell each thing done, Failed or PutOff in a sentence.
+
+    Raises MaintenanceBusy.
+    """
     today = now.astimezone(UTC).date()
     with _alone():
         # First of all: nothing that may fail shall keep visitors recognisable.
@@ -383,12 +392,8 @@ def _verify_daily(now: datetime) -> Iterator[str]:
 def _verify(now: datetime) -> None:
     verdict = books.verify(lambda _: None)
     books.keep(verdict, now)
-    if verdict.differing or verdict.rollups_differing:
-        logger.warning(
-            "The books do not balance: %s of %s paths differ, and %s of the figures rolled up of all paths. "
-            "`manage.py verifycounts` lists them.",
-            *(f"{number:,}" for number in (verdict.differing, verdict.checked, verdict.rollups_differing)),
-        )
+    if not verdict.balance:
+        logger.warning("%s", verdict)
 
 
 def _attempt(step: Callable[[date], None], day: date, done: str = "") -> Generator[str, None, bool]:
@@ -400,7 +405,7 @@ def _attempt(step: Callable[[date], None], day: date, done: str = "") -> Generat
         if isinstance(error.__cause__, errors.QueryCanceled):  # somebody stops all of it
             raise
         if isinstance(error.__cause__, IN_THE_WAY):
-            logger.warning("%s is left to the next maintenance: %s", day, reason)
+            yield PutOff(f"{day} is left to the next maintenance: {reason}")
         else:
             yield Failed(f"{day}: {reason}")
         return False

@@ -21,7 +21,8 @@ LOGGED_ONE_BY_ONE = 100
 
 # Each statement must see what was committed before it: the last one, what came after the first.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('counters reset', 0))"
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('counters reset', 0))"
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('counters reset', 0))"
 _TABLES = load("reset_tables")
 _SEE = load("reset_see")
 _ANALYZE = "ANALYZE reset_seen"
@@ -51,18 +52,22 @@ def reset(ids: Sequence[UUID]) -> list[Gone]:
     Hits that are committed while this runs stay. New hits of these counters wait only for the last statement, and for
     the end of the caller's transaction if there is one. Ids without a counter are passed over. Raises ResetBusy.
     """
-    gone = take(ids)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(ISOLATION)
+        cursor.execute(_TRY_LOCK)
+        if not cursor.fetchone()[0]:
+            raise ResetBusy
+        gone = take(ids)
     transaction.on_commit(partial(_log, gone))
     return gone
 
 
 def take(ids: Sequence[UUID]) -> list[Gone]:
-    """As `reset`, without a word in the log."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(ISOLATION)
-        cursor.execute(_LOCK)  # two resets that saw the same hits would take them off twice
-        if not cursor.fetchone()[0]:
-            raise ResetBusy
+    """As `reset`, without a word in the log; for who holds LOCK in a transaction with ISOLATION.
+
+    Two that saw the same hits would take them off twice.
+    """
+    with connection.cursor() as cursor:
         cursor.execute(_TABLES)
         cursor.execute(_SEE, {"ids": list(ids)})
         cursor.execute(_ANALYZE)

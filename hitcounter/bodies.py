@@ -21,15 +21,16 @@ class BodyRefused(Exception):
 
 
 class Room:
-    """How many bytes the bodies that are on their way may take together, in this process."""
+    """What all requests of this process may take together, such as bytes; `reason` is told to who finds none."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, reason: str = "Too many large bodies are being sent; try again.") -> None:
         self._left = most
+        self._reason = reason
 
     def take(self, some: int) -> None:
         """Raises BodyRefused (503) when there is not so much left."""
         if some > self._left:
-            raise BodyRefused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many large bodies are being sent; try again.")
+            raise BodyRefused(HTTPStatus.SERVICE_UNAVAILABLE, self._reason)
         self._left -= some
 
     def give_back(self, some: int) -> None:
@@ -41,19 +42,30 @@ class Body:
 
     Django would keep all of it before any view is asked. A client that is cut off instead while it sends might never
     see the answer. A byte too many is let through where `most` is a view's own limit, so that it can tell. What is kept
-    takes `room` until the body is closed.
+    takes `room` until the body is closed. From its end until then it has one of the `places`, where there are any:
+    requests that are still being sent keep none from others.
     """
 
-    def __init__(self, receive: Receive, most: int, room: Room, *, longest_seconds: float = LONGEST_SECONDS) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        most: int,
+        room: Room,
+        *,
+        places: Room | None = None,
+        longest_seconds: float = LONGEST_SECONDS,
+    ) -> None:
         self._receive = receive
         self._left = most
         self._room = room
         self._kept = 0
+        self._places = places
+        self._placed = False
         self._ends = asyncio.get_running_loop().time() + longest_seconds
         self._all_there = False
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """The next message. Raises BodyRefused: 408 when the rest of the body does not come, 503 without room."""
+        """The next message. Raises BodyRefused: 408 when the rest does not come, 503 without room or place."""
         if self._all_there:
             return await self._receive()
         message = await self._in_time()
@@ -61,12 +73,18 @@ class Body:
         self._room.take(len(some))
         self._kept += len(some)
         self._left -= len(some)
-        self._all_there = not message.get("more_body", False)
+        ends = not message.get("more_body", False)
+        if ends and self._places:
+            self._places.take(1)
+            self._placed = True
+        self._all_there = ends
         return {**message, "body": some}
 
     def close(self) -> None:
         """Say that nobody needs it any more."""
         self._room.give_back(self._kept)
+        if self._places and self._placed:
+            self._places.give_back(1)
 
     async def _in_time(self) -> MutableMapping[str, Any]:
         try:

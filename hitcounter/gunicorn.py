@@ -15,16 +15,17 @@ from typing import Any
 from gunicorn.workers import gasgi
 
 from hitcounter import multiprocess, rolling
-from hitcounter.logs import speak_alike
+from hitcounter.logs import MASTER_LOG_FORMAT, speak_alike
 from hitcounter.protocol import PatientProtocol, take_leave
 
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
 #: before gunicorn has put the one before it away; when there is more, the connection is closed without an answer.
 RECEIVE_BUFFER = 32_768
+#: So that what a client takes is seen soon (hitcounter/protocol.py): of the megabytes that the kernel chooses, much has
+#: to be taken before there is room again.
+SEND_BUFFER = 131_072
 GARBAGE_THRESHOLD = 20_000  # container objects made and not yet freed; Python's own is 700
 
-#: What `manage.py serve` tells the master in the environment, since it has no settings.
-MASTER_LOG_FORMAT = "HITCOUNTER_MASTER_LOG_FORMAT"
 #: Asked here, before gunicorn handles signals.
 HANGUP_ENDS = rolling.hangup_ends()
 
@@ -69,7 +70,7 @@ def child_exit(server: Any, worker: Any) -> None:
 def when_ready(server: Any) -> None:
     """Make Ctrl-C the graceful stop that SIGTERM is: gunicorn's own answer to it drops the requests under way.
 
-    So is a terminal that is closed; without one, SIGHUP rolls the workers. And bound what connections receive at once.
+    So is a terminal that is closed; without one, SIGHUP rolls the workers. And bound what connections hold at once.
     """
 
     def stop_gracefully(number: int, frame: FrameType | None) -> None:
@@ -81,6 +82,7 @@ def when_ready(server: Any) -> None:
         signal.signal(signal.SIGHUP, stop_gracefully)
     for listener in server.LISTENERS:  # the connections that it accepts have what it has
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -10,7 +10,7 @@ from psycopg import Connection, Error
 
 from counters import hits, metrics
 from counters.admission import count_paths, new_paths
-from counters.maintenance import Failed, MaintenanceBusy, maintain
+from counters.maintenance import Failed, MaintenanceBusy, PutOff, maintain
 from counters.sentences import sentence_of
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Housekeeping:
                 keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
             ):
                 failed = failed or isinstance(done, Failed)
-                logger.log(logging.ERROR if isinstance(done, Failed) else logging.INFO, done)
+                logger.log(_level(done), done)
                 if self._stopped.is_set():
                     return
             metrics.maintained(failed=failed)
@@ -91,6 +91,12 @@ class Housekeeping:
         finally:
             self._connection = None
             connection.close()
+
+
+def _level(done: str) -> int:
+    if isinstance(done, Failed):
+        return logging.ERROR
+    return logging.WARNING if isinstance(done, PutOff) else logging.INFO
 
 
 def _cancel(session: Connection) -> None:

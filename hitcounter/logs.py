@@ -15,6 +15,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 from counters import requestid
 
+#: What `manage.py serve` tells gunicorn's master in the environment, since it has no settings.
+MASTER_LOG_FORMAT = "HITCOUNTER_MASTER_LOG_FORMAT"
 #: Of warnings and errors that are alike, but for what is filled in; further ones are added up.
 MOST_A_SECOND = 5
 

@@ -34,6 +34,7 @@ START_ATTEMPT_SECONDS = 60
 WATCH_SECONDS = 1
 STOP_SECONDS = 3600  # the checkpoint that ends a server can take long; pg_ctl would give up after one minute
 POLL_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2
 
 CONFIGURATION = """\
 # Written at every start; what an operator wants to change goes to postgresql.auto.conf (ALTER SYSTEM).
@@ -123,16 +124,24 @@ class PrivatePostgres:
             print(error, file=sys.stderr, flush=True)
 
     def start(self) -> None:
-        """Initialise the cluster where there is none, and return once the server answers; safe to call twice."""
-        with open(self.directory / "start.lock", "w") as starting:
-            fcntl.flock(starting, fcntl.LOCK_EX)
-            if self.running():
-                return
-            if not (self.data / "PG_VERSION").exists():
-                self._initialise()
-            self._check_version()
-            self._configure()
-            self._start_server()
+        """Initialise the cluster where there is none, and return once the server answers; safe to call twice.
+
+        Raises PostgresError when it cannot be started.
+        """
+        try:
+            with open(self.directory / "start.lock", "w") as starting:
+                fcntl.flock(starting, fcntl.LOCK_EX)
+                if not self.running():
+                    self._start()
+        except OSError as error:  # the disk is full, for example
+            raise PostgresError(f"The private PostgreSQL cannot be started: {error}.") from error
+
+    def _start(self) -> None:
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._check_version()
+        self._configure()
+        self._start_server()
 
     def stop(self) -> None:
         """Stop the server if it runs, after its sessions were told to end."""
@@ -147,6 +156,7 @@ class PrivatePostgres:
         if self._server and self._server.poll() is None:
             return True
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(WATCH_SECONDS)  # one that is halted would let it wait when others do already
             return probe.connect_ex(str(self.socket_directory / SOCKET_NAME)) == 0
 
     def _prepare_directories(self) -> None:
@@ -203,9 +213,15 @@ class PrivatePostgres:
             os.chown(path, self._uid, pwd.getpwnam(self._user).pw_gid)
 
     def _write(self, path: Path, text: str) -> None:
-        path.write_text(text)
-        path.chmod(0o600)
-        self._own(path)
+        """Have a file with this text. One that has it is left alone, for the disk may have no room for another."""
+        with suppress(FileNotFoundError):
+            if path.read_bytes() == text.encode():
+                return
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.write_text(text)
+        fresh.chmod(0o600)
+        self._own(fresh)
+        fresh.rename(path)
 
     def _initialise(self) -> None:
         # An initdb that was interrupted leaves files that a second one refuses; without PG_VERSION there is no data.
@@ -241,12 +257,17 @@ class PrivatePostgres:
             )
 
     def _start_server(self) -> None:
-        """Try until the server runs: after a crash, processes of the old one may linger and hold its memory."""
+        """Try until the server runs: after a crash, processes of the old one may linger and hold its memory.
+
+        With pauses that grow: each attempt adds to the log, and what it waits for may be room on the disk.
+        """
         deadline = time.monotonic() + START_ATTEMPT_SECONDS
+        pause = POLL_SECONDS
         while not self._started():
             if time.monotonic() > deadline:
                 raise PostgresError(f"The private PostgreSQL does not start; the end of {self.log} says why.")
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _started(self) -> bool:
         """Start a server in a session of its own, out of Ctrl-C's reach, and wait while it recovers, however long."""

@@ -9,20 +9,48 @@ from gunicorn.asgi.protocol import ASGIProtocol
 #: From the beginning of a connection to the end of its first request's headers. For those of later requests, gunicorn's
 #: `keepalive` is the bound.
 FIRST_HEADERS_SECONDS = 10
-
-
+#: Whoever does not take what waits to be sent to it for so long is given up, with all that its request holds: a place
+#: among the lists that are being sent, a connection to the database, a snapshot.
+TAKE_SECONDS = 60
 #: A connection that comes to rest while its worker ends is kept for so long, for a request that is on its way already.
 LAST_REST_SECONDS = 1
 POLL_SECONDS = 0.05
 
 
+# Each protocol asks whether the parser in C is there, and notes the answer with its own class; then gunicorn reads what
+# is noted with `ASGIProtocol`, and would take the parser in Python for any class that is derived from it.
+ASGIProtocol._check_h1c_protocol_available()
+
+
 class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
-    """Closes a connection that does not send a request; gunicorn's own would wait for one for ever."""
+    """Closes a connection that does not send a request, or take an answer; gunicorn's own would wait for ever."""
+
+    take_seconds = TAKE_SECONDS
+    _giving_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         # As gunicorn's own timer between two requests, which it takes away as soon as there is a request.
         _close_after(self, FIRST_HEADERS_SECONDS)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._take_again()
+        # Closing it would wait until all is sent.
+        self._giving_up = self.worker.loop.call_later(self.take_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._take_again()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._take_again()
+        super().connection_lost(exc)
+
+    def _take_again(self) -> None:
+        if self._giving_up:
+            self._giving_up.cancel()
+            self._giving_up = None
 
 
 async def take_leave(worker: Any) -> None:
@@ -32,11 +60,14 @@ async def take_leave(worker: Any) -> None:
     would be to break connections that it has just promised to keep.
     """
     worker.leaving = True
-    # Only now, so that until then nothing more is asked with each request.
-    PatientProtocol._will_close = _will_close
+    # Only now, and below, so that until then nothing more is asked with each request.
     PatientProtocol._arm_keepalive_timer = _arm_last_timer
+    await asyncio.sleep(POLL_SECONDS)  # whoever waits to be accepted is; else the connection would break
     for server in worker.servers:
         server.close()
+    # When all workers end, none of the others must listen any more when clients are told to connect anew.
+    await asyncio.sleep(2 * POLL_SECONDS)
+    PatientProtocol._will_close = _will_close
     loop = asyncio.get_running_loop()
     end = loop.time() + worker.cfg.keepalive + 1
     while worker.nr_conns and loop.time() < end:

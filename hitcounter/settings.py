@@ -3,7 +3,7 @@
 import os
 import re
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from csp.constants import NONE, SELF
@@ -18,20 +18,40 @@ from hitcounter.logs import FORMATTERS
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SHORTEST_SECRET_KEY = 32
-_HOST = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
+_NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
+#: What ends like this is an IPv4 address or nothing (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+_ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?[0-9]+")
+
+
+def _is_ip(host: str) -> bool:
+    """An IPv4 address, or one of IPv6 in brackets."""
+    bracketed = _IPV6.fullmatch(host)
+    try:
+        return bool(IPv6Address(bracketed[1]) if bracketed else IPv4Address(host))
+    except AddressValueError:
+        return False
+
+
+def _is_host(name: str) -> bool:
+    """An address, or a name as a Host header may have it."""
+    return _is_ip(name) or bool(_NAME.fullmatch(name) and not _ENDS_IN_A_NUMBER.fullmatch(name))
 
 
 def _address(name: str, value: str) -> tuple[str, int]:
+    """Where to listen: an IP address or localhost, so that a slip of the pen is told before anything is started."""
     host, _, port = value.rpartition(":")
-    if not (_HOST.fullmatch(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise EnvError(f'Environment variable "{name}" invalid: {value!r} is not like 127.0.0.1:5000.')
+    if not ((host == "localhost" or _is_ip(host)) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise EnvError(
+            f'Environment variable "{name}" invalid: {value!r} is no IP address and port, like 127.0.0.1:5000.'
+        )
     return host, int(port)
 
 
 def _hosts(names: list[str]) -> list[str]:
     """Names as a Host header has them, without a port; a dot in front means all names below, as Django has it."""
     for name in names:
-        if not _HOST.fullmatch(name):
+        if not _is_host(name):
             raise EnvError(f'Environment variable "HITCOUNTER_HOSTS" invalid: {name!r} is not like counts.example.org.')
     return names
 
@@ -62,7 +82,9 @@ def _database(url: str) -> dict[str, Any]:
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
     }
-    pool = {"min_size": 0, "max_size": 10, "timeout": 2}
+    # The pool gives up a connection that cannot be made when nobody waits for it any more. Else it would try again for
+    # five minutes, with pauses that double, and after an outage be away for as long as that had lasted.
+    pool = {"min_size": 0, "max_size": 10, "timeout": 2, "reconnect_timeout": 2}
     return {
         "ENGINE": "django.db.backends.postgresql",
         **named,

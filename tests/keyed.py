@@ -22,9 +22,11 @@ class KeyedLoad:
 
     def __init__(self, service: Service, prefix: str, seed: object = 1, connections: int = CONNECTIONS) -> None:
         self._url = f"{service.url}/hits/"
-        self._prefix = prefix
+        self.prefix = prefix
         self._connections = connections
         self._draw = random.Random(f"{seed}")
+        #: After an answer that is none; the service asks for a second.
+        self.pause_seconds = 0.02
         self.sent: Counter[str] = Counter()
         self.acknowledged: Counter[str] = Counter()
         self.answers: Counter[int | str] = Counter()
@@ -32,14 +34,19 @@ class KeyedLoad:
         #: Seconds until a batch was answered 200, with all attempts, at most.
         self.slowest_recovery = 0.0
 
+    @property
+    def at_most(self) -> Counter[str]:
+        """How many hits of each path may have been counted."""
+        return self.sent
+
     def make(self) -> tuple[str, list[dict[str, Any]]]:
         """A key, and hits of some of twenty paths, which are taken as sent."""
         hits = [
-            {"path": f"{self._prefix}{self._draw.randrange(PATHS)}", "n": self._draw.randint(1, 3)}
+            {"path": f"{self.prefix}{self._draw.randrange(PATHS)}", "n": self._draw.randint(1, 3)}
             for _ in range(self._draw.randint(1, 5))
         ]
         self.sent += _hits_of(hits)
-        return f"{self._prefix}{self._draw.getrandbits(64)}", hits
+        return f"{self.prefix}{self._draw.getrandbits(64)}", hits
 
     async def send(self, session: aiohttp.ClientSession, key: str, hits: list[dict[str, Any]]) -> None:
         """Return when the batch is answered."""
@@ -51,9 +58,9 @@ class KeyedLoad:
                 assert answer == {"counted": sum(hit["n"] for hit in hits)}
                 self.slowest_recovery = max(self.slowest_recovery, time.monotonic() - begun)
                 return
-            assert status in (503, "broken"), answer
+            assert status in (503, "broken"), (status, answer)
             self.reasons[answer["detail"]] += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(self.pause_seconds)
         raise AssertionError(f"not answered: {self.answers} {self.reasons}")
 
     async def _try(self, session: aiohttp.ClientSession, key: str, hits: Any) -> tuple[int | str, Any]:

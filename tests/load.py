@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 from tests.client import Connection
 from tests.service import Service
@@ -20,7 +20,8 @@ class Load:
     """Sends hits of some paths from `clients` connections until stopped; a connection that breaks is made anew.
 
     With several services, each client has one of them. What is `acknowledged` was answered 200; a client that was
-    answered something else, or nothing, asks for another hit a moment later.
+    answered something else, or nothing, asks for another hit a moment later. What could not be sent, since nobody
+    listened, is no hit.
     """
 
     def __init__(
@@ -31,9 +32,12 @@ class Load:
         self._clients = clients
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self.prefix = prefix
         self.paths = [f"{prefix}{n}/" for n in range(PATHS)]
         self.sent: Counter[str] = Counter()
         self.acknowledged: Counter[str] = Counter()
+        #: Those that may have been counted: not answered, or with the words that this is not known.
+        self.in_doubt: Counter[str] = Counter()
         self.answers: Counter[int | str] = Counter()
         #: Of each path, the places that the answers told; each hit has one of its own.
         self.places: defaultdict[str, Counter[int]] = defaultdict(Counter)
@@ -41,6 +45,8 @@ class Load:
         self.slowest: defaultdict[int | str, float] = defaultdict(float)
         #: Seconds that a client waited, with all its attempts, until a hit of its was acknowledged, at most.
         self.slowest_recovery = 0.0
+        #: How often hits of each path were taken off meanwhile; it counts from one again after each.
+        self.resets: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._threads = [threading.Thread(target=self._client, args=[number]) for number in range(self._clients)]
@@ -58,31 +64,45 @@ class Load:
         connection = Connection(self._services[number % len(self._services)])
         waiting_since = time.monotonic()
         while not self._stop.is_set():
-            path = draw.choice(self.paths)
+            path, begun = draw.choice(self.paths), time.monotonic()
             with self._lock:
                 self.sent[path] += 1
-            begun, place = time.monotonic(), None
-            try:
-                answer = connection.ask(path)
-                status: int | str = answer.status
-                if status == 200:
-                    place = json.loads(answer.body)["count"]
-            except (OSError, http.client.HTTPException):
-                status = "broken"
-                connection.close()
+            status, told = self._ask(connection, path)
             ended = time.monotonic()
             with self._lock:
-                self.answers[status] += 1
-                self.slowest[status] = max(self.slowest[status], ended - begun)
-                if place is not None:
-                    self.acknowledged[path] += 1
-                    self.places[path][place] += 1
+                self._note(path, status, told, ended - begun)
+                if status == 200:
                     self.slowest_recovery = max(self.slowest_recovery, ended - waiting_since)
-            if place is None:
-                self._stop.wait(0.01)
-            else:
+            if status == 200:
                 waiting_since = time.monotonic()
+            else:
+                self._stop.wait(0.01)
+        with self._lock:
+            self.slowest_recovery = max(self.slowest_recovery, time.monotonic() - waiting_since)
         connection.close()
+
+    def _ask(self, connection: Connection, path: str) -> tuple[int | str, Any]:
+        """What is answered: its status, and its body."""
+        try:
+            answer = connection.ask(path)
+            return answer.status, json.loads(answer.body)
+        except ConnectionRefusedError:
+            connection.close()
+            return "nobody listens", {}
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            return "broken", {}
+
+    def _note(self, path: str, status: int | str, told: Any, seconds: float) -> None:
+        self.answers[status] += 1
+        self.slowest[status] = max(self.slowest[status], seconds)
+        if status == 200:
+            self.acknowledged[path] += 1
+            self.places[path][told["count"]] += 1
+        elif status == "nobody listens":
+            self.sent[path] -= 1
+        elif status == "broken" or leaves_doubt(told):
+            self.in_doubt[path] += 1
 
     def wait_for(self, acknowledged: int, seconds: float = 60) -> None:
         """Return once so many more hits have been acknowledged; a service that stays away fails the test."""
@@ -93,15 +113,23 @@ class Load:
             self._stop.wait(0.01)
 
     def assert_bounds_hold(self, counts: dict[str, int]) -> None:
-        """Nothing acknowledged is lost, nothing is counted twice: acknowledged <= counted <= sent, for every path.
+        """What was acknowledged is counted, once, and of the rest at most what may have been, for every path.
 
-        And no two hits have the same place, nor one beyond the count.
+        And no two hits have the same place, nor one beyond the count, but for those between which the path was reset.
+        `counts` has what resets took off, too.
         """
-        for path in self.paths:
-            assert self.acknowledged[path] <= counts.get(path, 0) <= self.sent[path], path
-            assert self.told_twice(path) == 0, path
+        assert set(counts) <= set(self.sent), "hits are counted for paths that nobody has asked for"
+        for path in self.sent:
+            assert self.acknowledged[path] <= counts.get(path, 0) <= self.at_most[path], path
+            assert max(self.places[path].values(), default=0) <= 1 + self.resets[path], path
             assert max(self.places[path], default=0) <= counts.get(path, 0), path
 
-    def told_twice(self, path: str) -> int:
-        """How many hits of a path were told a place that another one has."""
-        return self.acknowledged[path] - len(self.places[path])
+    @property
+    def at_most(self) -> Counter[str]:
+        """How many hits of each path may have been counted."""
+        return self.acknowledged + self.in_doubt
+
+
+def leaves_doubt(told: dict[str, Any]) -> bool:
+    """Whether these are the words of a 503 that does not say "not counted"."""
+    return "not counted" not in told["detail"]

@@ -70,7 +70,11 @@ class Service:
         self.log = data_dir / f"service-{self.port}.log"
 
     def __enter__(self) -> "Service":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -110,7 +114,11 @@ class Service:
         """Send a signal, wait for the end, return the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=START_SECONDS)
+        try:
+            return self.process.wait(timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
 
     def output(self) -> str:
         return self.log.read_text()

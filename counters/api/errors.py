@@ -5,18 +5,21 @@ import sys
 from collections.abc import Callable
 
 from django.core.exceptions import DisallowedHost
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from counters.batches import KeyReused
 from counters.bulk import InDoubt, InTheWay
 from counters.hits import HitRefused
 from counters.sentences import sentence_of
+from counters.sqlstates import is_away
 from counters.stats import NotKept
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1
+#: What the database raises that cannot do now what it can at other times: it is away, full, or only to be read from.
+UNABLE = (OperationalError, InterfaceError, InternalError)
 
 
 _REASONS: dict[type[BaseException], str] = {
@@ -37,10 +40,15 @@ def refused(refusal: HitRefused) -> JsonResponse:
 
 
 def unavailable(error: BaseException) -> JsonResponse:
-    """503 for a database that cannot be reached, is starting, or has no connection to spare."""
+    """503 for a database that cannot be reached, has no connection to spare, or cannot do it now."""
     logger.error("The database cannot be used: %s", sentence_of(error))
-    reason = _REASONS.get(type(error), "The database cannot be reached; try again.")
-    return detail(503, reason, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return detail(503, _REASONS.get(type(error)) or _usual_reason(error), {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def _usual_reason(error: BaseException) -> str:
+    if is_away(error.__cause__):
+        return "The database cannot be reached; try again."
+    return "The database could not do it now; try again."
 
 
 def unfit() -> JsonResponse:
@@ -64,7 +72,7 @@ class DatabaseErrors:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if isinstance(error, OperationalError | InterfaceError):
+        if isinstance(error, UNABLE):
             return unavailable(error)
         if isinstance(error, DataError):
             return unfit()
@@ -91,7 +99,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, UNABLE):
         return unavailable(error)
     if isinstance(error, DataError):
         return unfit()

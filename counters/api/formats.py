@@ -173,7 +173,8 @@ class AsyncPieces(Pieces):
     """For ASGI, where Django would gather a synchronous iterator to its end before sending any of it.
 
     Whoever reads slowly, or not at all, keeps a connection to the database for as long. So that others find one, there
-    are at most MOST_STREAMS in a process. Raises TooManyStreams.
+    are at most MOST_STREAMS in a process, and who takes nothing is given up (hitcounter/protocol.py). Raises
+    TooManyStreams.
     """
 
     _places = BoundedSemaphore(MOST_STREAMS)
@@ -196,8 +197,12 @@ class AsyncPieces(Pieces):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         # Each piece is made in the request's own thread, where its database connection lives.
         following = sync_to_async(lambda: next(self._pieces, None))
-        while (piece := await following()) is not None:
-            yield piece
+        try:
+            while (piece := await following()) is not None:
+                yield piece
+        except Exception:  # Django does not close an answer that fails in its midst
+            await sync_to_async(self.close)()
+            raise
 
 
 def streamed(request: HttpRequest, renderer: ListRenderer, rows: Iterable[tuple[Any, ...]]) -> StreamingHttpResponse:

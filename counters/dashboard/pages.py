@@ -6,7 +6,6 @@ from typing import Any, TypeVar, cast
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.auth.views import redirect_to_login
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -18,7 +17,7 @@ from django.views.decorators.gzip import gzip_page
 from rest_framework.exceptions import ValidationError
 
 from counters import access, books, sharing
-from counters.api.errors import RETRY_AFTER_SECONDS, unavailable
+from counters.api.errors import RETRY_AFTER_SECONDS, UNABLE, unavailable
 from counters.bounds import TookTooLong
 from counters.dashboard.narrowing import Narrowing
 from counters.dashboard.shown import value_shown
@@ -93,7 +92,7 @@ def _page(view: View, scopes: Mapping[str, Scope], admit: Callable[[HttpRequest,
             response = refusal(request, 400, gettext(str(error)))
         except TookTooLong:
             response = _busy(request, gettext("That took too long; what begins with a slash is found at once."))
-        except (OperationalError, InterfaceError) as error:
+        except UNABLE as error:
             unavailable(error)  # tells the log
             response = _busy(request, gettext("The database cannot be reached; try again."))
         # Figures grow: whoever keeps a page asks again.
@@ -136,7 +135,7 @@ def _if_there(ask: Callable[[], T]) -> T | None:
     """What the database is asked for; None as well where it cannot be reached, of which the page itself tells."""
     try:
         return ask()
-    except (OperationalError, InterfaceError):
+    except UNABLE:
         return None
 
 

@@ -15,7 +15,7 @@ from counters.hits import (
     PathTooLong,
     check_path,
 )
-from counters.ingest.recorder import NotRecorded, Recorder
+from counters.ingest.recorder import NotRecorded, Recorder, Unknown
 from counters.origins import ConsumerInvalid
 
 Scope = dict[str, Any]
@@ -39,7 +39,7 @@ _PIXEL_ALLOW = (b"allow", ", ".join(pixel.METHODS).encode())
 _PIXEL = pixel.ADDRESS.encode()
 
 _REFUSALS = (PathTooLong, PathInvalid, ConsumerInvalid, pixel.ParametersInvalid, DatabaseRefused)
-for _reason in (*_REFUSALS, *NotRecorded.__subclasses__()):
+for _reason in (*_REFUSALS, *NotRecorded.__subclasses__(), Unknown):
     metrics.refused(_reason)  # is 0 from now on, rather than unknown
 
 

@@ -27,6 +27,10 @@ Batch = dict[str, list[Waiting]]
 
 BATCH_HITS = 5_000
 ATTEMPTS = 5
+#: So often in a row a batch may lose its connection while the database can be reached: it may be the batch that ends
+#: the session, or all of the server, each time. After the first few, there are pauses.
+LOSSES = 10
+LOSSES_WITHOUT_PAUSE = 3
 RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -64,6 +68,12 @@ class InDoubt(NotRecorded):
     message = "The database did not answer; whether the hit was counted is settled when it is back."
 
 
+class Unknown(InDoubt):
+    """The same, but the batch is not sent again: it is counted once or not at all."""
+
+    message = "The database did not answer; whether the hit was counted is not known."
+
+
 class BatchError(Exception):
     """A batch was not written, or nobody knows; the subclass says which."""
 
@@ -89,7 +99,7 @@ class BatchConflict(BatchError):
 
 
 class BatchInDoubt(BatchError):
-    """Given up with its fate unknown: the connection was lost, and the batch could not be sent again."""
+    """Given up with its fate unknown: the connection was lost, and sending the batch again did not settle it."""
 
 
 class ConnectionLost(BatchError):
@@ -217,17 +227,18 @@ class Recorder:
             batch, others = await self._admitted(batch)
             totals = await self._write(batch)
         except BatchRefused as error:
+            timer.cancel()  # each half has a time of its own
             await self._record_apart(batch, error)
         except BatchInDoubt as error:
             logger.error("Whether %d hits were counted is not known: %s", _hits_of(batch), error)
-            _fail(batch, InDoubt)
+            _fail(batch, Unknown)
         except BatchError as error:
             logger.error("%d hits were not counted: %s", _hits_of(batch), error)
             _fail(batch, DatabaseFailed)
         except Exception:
             # A defect of ours: nobody knows what became of the batch, but the hits after it must not wait for ever.
             logger.exception("A batch failed in a way that is not foreseen")
-            _fail(batch, InDoubt)
+            _fail(batch, Unknown)
         else:
             self._new_paths.gained(_resolve(batch, totals))
             metrics.HITS_OTHER.inc(others)
@@ -262,23 +273,29 @@ class Recorder:
             await self._record_batch({path: batch[path] for path in half})
 
     async def _write(self, batch: Batch) -> dict[str, int]:
-        """Send a batch until its fate is known, always under the same number: the ledger counts it once."""
+        """Send a batch until its fate is known, always under the same number: the ledger counts it once.
+
+        Raises BatchError; BatchInDoubt where that could not be found out.
+        """
         number = next(self._numbers)
         hits = {path: [origin for origin, _ in waiting] for path, waiting in batch.items()}
-        attempts_left = ATTEMPTS
-        in_doubt = False
+        attempts_left, losses = ATTEMPTS, 0
         while True:
             try:
                 return await self._measured(number, hits)
             except ConnectionLost as error:
                 logger.warning("The connection to the database was lost: %s", error)
-                in_doubt = True
+                losses += 1
+                if losses == LOSSES:
+                    raise BatchInDoubt(str(error)) from error
+                if losses > LOSSES_WITHOUT_PAUSE:
+                    await asyncio.sleep(_pause(losses - LOSSES_WITHOUT_PAUSE - 1))
                 await self._connect(in_doubt=batch)
             except BatchError as error:
                 attempts_left -= 1
                 if isinstance(error, BatchConflict) and attempts_left:
                     continue
-                if in_doubt:  # this attempt was rolled back, the one whose answer was lost may have committed
+                if losses:  # this attempt was rolled back, the one whose answer was lost may have committed
                     raise BatchInDoubt(str(error)) from error
                 raise
 
@@ -305,7 +322,7 @@ class Recorder:
                 self._tried.set()
                 if self._closing and in_doubt is None:
                     return
-                await asyncio.sleep(RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)])
+                await asyncio.sleep(_pause(attempt))
             else:
                 if attempt or in_doubt is not None:
                     metrics.DATABASE_RECONNECTS.inc()
@@ -327,6 +344,10 @@ class Recorder:
         _fail(in_doubt, InDoubt)
         _fail(self._waiting, reason)
         self._waiting, self._waiting_hits = {}, 0
+
+
+def _pause(attempt: int) -> float:
+    return RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)]
 
 
 def _hits_of(batch: Batch) -> int:

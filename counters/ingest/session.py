@@ -6,6 +6,7 @@ one call to send it and one callback when its result is complete (docs/adr/0003)
 """
 
 import asyncio
+import select
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ class Session:
         self._pgconn: PGconn = connection.pgconn
         self._socket = self._pgconn.socket
         self._loop = asyncio.get_running_loop()
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
         self._results: list[PGresult] = []
         self._answer: asyncio.Future[list[PGresult]] | None = None  # while a statement is under way
         self._loop.add_reader(self._socket, self._read)
@@ -93,7 +96,7 @@ class Session:
     def _read(self) -> None:
         """Take in what the server sent; the answer is complete when libpq has no further result to give."""
         try:
-            self._pgconn.consume_input()
+            self._take_in()
             while self._answer and not self._pgconn.is_busy():
                 result = self._pgconn.get_result()
                 if result is None:
@@ -102,6 +105,15 @@ class Session:
                 self._results.append(result)
         except OperationalError as error:
             self._lose(error)
+
+    def _take_in(self) -> None:
+        """Take in all that there is, and notice an end that follows.
+
+        Of a socket that has failed, uvloop tells once and then no more, whatever is left to be read.
+        """
+        self._pgconn.consume_input()
+        while self._readable.poll(0):
+            self._pgconn.consume_input()
 
     def _finish(self) -> None:
         if self._answer and not self._answer.done():

@@ -3,8 +3,8 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from operator import itemgetter
 from secrets import token_bytes
 from uuid import uuid4
@@ -19,21 +19,19 @@ from counters.ingest.recorder import BatchConflict, BatchError, BatchFailed, Bat
 from counters.ingest.session import Session
 from counters.sentences import sentence_of
 from counters.sql import load
+from counters.sqlstates import is_away, lacks_partition, refuses_value
 
 logger = logging.getLogger(__name__)
 
 RECORD_BATCH = load("record_batch").encode()
 SETTLED_BATCH = load("settled_batch").encode()
 PRUNE_BATCHES = load("prune_batches").encode()
-PRUNE_LEDGER = load("prune_ledger").encode()
 DAY_SALT = load("day_salt").encode()
 KNOWN_PATHS = load("known_paths").encode()
 WRITER_SESSION = load("writer_session").encode()
 
 CONNECT_SECONDS = 2
 BATCHES_KEPT = 1_000
-#: No writer is in doubt about a batch for so long: after that, the rows of writers that are gone are dropped.
-LEDGER_KEPT = timedelta(days=7)
 #: How many combinations of dimensions a writer remembers; past that it begins anew.
 REMEMBERED = 250_000
 
@@ -41,8 +39,7 @@ REMEMBERED = 250_000
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 NAME = "hitcounter writer"
 #: The session can write no more, another one may: the server has become read-only (25006), a pooler between has put it
-#: on a server session that does not know the prepared statement (26000), a partition has been taken away (23514 without
-#: the name of a constraint, below).
+#: on a server session that does not know the prepared statement (26000), a partition has been taken away (below).
 UNFIT_SESSION = ("25006", "26000")
 
 #: Hits of a batch that share a row: their counter's key, where they come from, how many they are.
@@ -74,11 +71,21 @@ class Day:
 
 
 class PostgresWriter:
-    """Writes batches over one session of its own; `conninfo` names the database, `clock` gives the time (UTC)."""
+    """Writes batches over one session of its own; `conninfo` names the database, `clock` gives the time (UTC).
 
-    def __init__(self, conninfo: str, *, clock: Callable[[], datetime] = now) -> None:
+    `connect` makes the session, of what `Session.connect` takes.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        clock: Callable[[], datetime] = now,
+        connect: Callable[..., Awaitable[Session]] = Session.connect,
+    ) -> None:
         self._conninfo = conninfo
         self._clock = clock
+        self._connect = connect
         self._id = str(uuid4()).encode()
         self._session: Session | None = None
         self._today: Day | None = None
@@ -88,7 +95,7 @@ class PostgresWriter:
         await self.close()
         self._today = None  # it may be another server, or an older state of it
         try:
-            self._session = await Session.connect(
+            self._session = await self._connect(
                 self._conninfo,
                 connect_timeout=CONNECT_SECONDS,
                 application_name=NAME,
@@ -97,7 +104,6 @@ class PostgresWriter:
             )
             await self._session.execute(WRITER_SESSION)
             await self._session.prepare(b"record_batch", RECORD_BATCH)
-            await _forget(self._session, PRUNE_LEDGER, [_text(self._clock() - LEDGER_KEPT)])
         except psycopg.Error as error:
             raise ConnectionLost(sentence_of(error)) from error
 
@@ -155,7 +161,10 @@ class PostgresWriter:
         try:
             [totals] = await session.execute_prepared(b"record_batch", parameters)
         except errors.UniqueViolation:
-            [totals] = await session.execute(SETTLED_BATCH, [self._id, b"%d" % number])
+            settled = await session.execute(SETTLED_BATCH, [self._id, b"%d" % number])
+            if not settled:  # it is not the ledger that has such a row
+                raise
+            [totals] = settled
         else:
             today.known.update(new)
         return {path: int(total) for (_, (path, _)), total in zip(rows, totals.split(b" "), strict=True)}
@@ -198,13 +207,13 @@ def _translated(error: psycopg.Error, *, lost: bool) -> BatchError:
     Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
     code = error.sqlstate or ""
-    if lost or not code or code.startswith(("08", "57P")) or code in UNFIT_SESSION:
+    if lost or is_away(error) or code in UNFIT_SESSION:
         return ConnectionLost(sentence_of(error))
     if code.startswith("40") or code == "55P03":
         return BatchConflict(sentence_of(error))
-    if code == "23514" and not error.diag.constraint_name:
+    if lacks_partition(error):  # a new session makes it
         return ConnectionLost(sentence_of(error))
-    if code.startswith(("22", "23", "54")):
+    if refuses_value(error):
         return BatchRefused(sentence_of(error))
     return BatchFailed(sentence_of(error))
 

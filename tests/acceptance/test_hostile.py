@@ -17,6 +17,8 @@ from tests.service import Service
 
 HEAD = b"Host: localhost\r\nConnection: close\r\n"
 FORM = HEAD + b"Content-Type: application/x-www-form-urlencoded\r\n"
+#: By gunicorn's parser in Python, and by the one in C, which knows no transfer coding but chunked.
+UNKNOWN_CODING = (501, 400)
 JSON = HEAD + b"Content-Type: application/json\r\n"
 
 
@@ -165,7 +167,7 @@ def test_many_hits_have_8_mb(service: Service):
         (b"Content-Length: -1\r\n", b"", 400),
         (b"Content-Length: +1\r\n", b"a", 400),
         (b"Content-Length: 1, 1\r\n", b"a", 400),
-        (b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n", 501),
+        (b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n", UNKNOWN_CODING),
         (b"Transfer-Encoding: chunked, identity\r\n", b"0\r\n\r\n", 400),
         (b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n", 400),
         (b"Transfer-Encoding: chunked\r\n", b"zz\r\nabc\r\n0\r\n\r\n", 400),
@@ -175,7 +177,7 @@ def test_many_hits_have_8_mb(service: Service):
 )
 @pytest.mark.parametrize("path", [b"/pixel.gif?path=/a", b"/hits/"])
 def test_a_request_that_can_be_read_in_two_ways_is_refused_and_hides_no_other(
-    service: Service, path: bytes, headers: bytes, body: bytes, expected: int
+    service: Service, path: bytes, headers: bytes, body: bytes, expected: int | tuple[int, int]
 ):
     smuggled = b"GET /api/smuggled/ HTTP/1.1\r\n" + HEAD + b"\r\n"
     kept_alive = b"Host: localhost\r\nContent-Type: application/json\r\n"
@@ -186,7 +188,7 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused_and_hides_no_other(
             400,
         )  # the pixel's body is not read: it may have been answered before the bad chunk came
     else:
-        assert answer[0] == expected
+        assert answer[0] in (expected if isinstance(expected, tuple) else (expected,))
     assert service.counts("/api/smuggled/") == {}
 
 

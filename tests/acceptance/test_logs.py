@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from hitcounter.postgres import PrivatePostgres
-from tests.client import ask
+from tests.client import ask, ask_patiently
 from tests.load import Load
-from tests.processes import ask_patiently, children, kill
+from tests.processes import children, kill
 from tests.service import Service
 
 pytestmark = pytest.mark.long

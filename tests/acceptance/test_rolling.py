@@ -8,83 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hitcounter import rolling
 from tests.client import Connection, ask
-from tests.load import Load
+from tests.processes import WAIT_SECONDS, command, wait_until
+from tests.rolling import Rolling
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.long
 
-#: Becomes the command that follows, in a session without a terminal, or with the one that is named.
-APART = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"]
+#: Becomes the command that follows, in a session on the terminal that is named.
 ON_TERMINAL = [
     sys.executable,
     "-c",
     "import os, sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])",
 ]
-PATIENCE_SECONDS = 60
-
-
-class Rolling(Service):
-    """A service without a terminal, as systemd starts it."""
-
-    def __init__(self, data_dir: Path, project: Path = PROJECT, **environment: str) -> None:
-        super().__init__(data_dir, DATABASE_URL="", HITCOUNTER_WORKERS="2", **environment)
-        self.command = [*APART, sys.executable, str(project / "manage.py"), "serve"]
-
-    def workers(self) -> set[int]:
-        """The processes that take connections."""
-        pids = {self.process.pid}
-        generations = [pids]
-        while generations[-1]:
-            generations.append({child for pid in generations[-1] for child in children(pid)})
-        masters = [pid for generation in generations for pid in generation if is_gunicorn(pid) and children(pid)]
-        return set(children(masters[0])) if masters else set()
-
-    def roll(self) -> None:
-        """Send SIGHUP, and return when no worker of before is left."""
-        before = self.workers()
-        assert len(before) == 2
-        self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not before & self.workers() and len(self.workers()) == 2)
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def is_gunicorn(pid: int) -> bool:
-    try:
-        return b"hitcounter.gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def test_workers_are_rolled_under_load_and_nothing_is_lost_nor_left_without_an_answer(tmp_path: Path):
-    with Rolling(tmp_path) as service:
-        with Load(service, "/api/rolling/") as load:
-            load.wait_for(500)
-            for _ in range(2):
-                service.roll()
-                load.wait_for(500)
-        counts = service.counts("/api/rolling/")
-        load.assert_bounds_hold(counts)
-        assert set(load.answers) == {200}
-        assert sum(counts.values()) == load.acknowledged.total()
 
 
 def test_a_connection_that_rests_while_workers_are_rolled_is_answered_once_more(tmp_path: Path):
@@ -173,7 +114,7 @@ def test_a_terminal_that_is_closed_stops_the_service(tmp_path: Path):
         assert ask(service, "/api/terminal/").status == 200
         os.close(theirs)
         os.close(ours)
-        assert service.process.wait(timeout=PATIENCE_SECONDS) is not None
+        assert service.process.wait(timeout=WAIT_SECONDS) is not None
     assert not service.ready()
 
 
@@ -205,3 +146,65 @@ def test_the_master_has_no_settings_that_workers_would_inherit():
 def test_nor_does_it_import_them(name: str):
     code = f"import sys, hitcounter.gunicorn; sys.exit({name!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
+
+
+def handles_hangup(pid: int) -> bool:
+    """Whether a process ignores or catches SIGHUP."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return any(int(mask, 16) & 1 for mask in re.findall(r"Sig(?:Ign|Cgt):\s*(\w+)", status))
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path):
+    service = Rolling(tmp_path)
+    service.prepare()
+    process = subprocess.Popen(service.command, cwd=PROJECT, env=service.environment, stdin=subprocess.DEVNULL)
+    service.process = process
+    try:
+        wait_until(lambda: handles_hangup(process.pid))
+        assert b"hitcounter.gunicorn" not in command(process.pid)
+        while not service.ready():
+            process.send_signal(signal.SIGHUP)
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        assert service.stop() == 0
+
+
+def test_many_hangups_in_a_row_start_one_set_of_workers_at_a_time(tmp_path: Path):
+    with Rolling(tmp_path) as service:
+        before, most, seen = service.workers(), 0, set()
+        for _ in range(20):
+            service.process.send_signal(signal.SIGHUP)
+            most = max(most, len(service.workers()))
+            seen |= service.workers()
+            time.sleep(0.05)
+
+        def rolled() -> bool:
+            nonlocal most, seen
+            now = service.workers()
+            most, seen = max(most, len(now)), seen | now
+            return not before & now and len(now) == 2
+
+        wait_until(rolled)
+        time.sleep(5)
+        seen |= service.workers()
+        assert 2 < most <= 6
+        assert len(seen - before) <= 6, "more than a roll for the first signal and those that came meanwhile"
+
+
+def test_a_worker_that_dies_while_the_code_is_broken_is_tried_again_and_the_other_serves(tmp_path: Path):
+    project = copy_of_the_project(tmp_path / "project")
+    (tmp_path / "data").mkdir()
+    with Rolling(tmp_path / "data", project) as service:
+        asgi = project / "hitcounter" / "asgi.py"
+        whole = asgi.read_text()
+        asgi.write_text("raise RuntimeError('no')\n")
+        killed, left = sorted(service.workers())
+        os.kill(killed, signal.SIGKILL)
+        begun = time.monotonic()
+        wait_until(lambda: service.output().count("RuntimeError: no") >= 3)
+        assert time.monotonic() - begun > 2 * rolling.RETRY_SECONDS, "tried again without a pause"
+        assert ask(service, "/api/still/").status == 200
+        asgi.write_text(whole)
+        wait_until(lambda: left in service.workers() and len(service.workers()) == 2)
+        assert ask(service, "/api/still/").json()["count"] == 2

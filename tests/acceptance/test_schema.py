@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis import seed as seeded
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.pytest.lazy import get_all_tests
@@ -92,15 +93,22 @@ def labels(described: Any) -> list[str]:
     return [found.ok().label for found in described.get_all_operations()]
 
 
-def ask(described: Any, service: Service, limits: settings) -> None:
-    """Send what is drawn for each operation, here: `parametrize` draws when tests are collected, in every process."""
+def ask(described: Any, service: Service, limits: settings, seed: int | None = None) -> int:
+    """Send what is drawn for each operation, here: `parametrize` draws when tests are collected, in every process.
+
+    Returns how many requests that were.
+    """
+    sent = 0
 
     def send(case: Any) -> None:
+        nonlocal sent
+        sent += 1
         case.call_and_validate(base_url=service.url, checks=CHECKS, timeout=30)
 
     for found in get_all_tests(schema=described, test_func=send, settings=limits, given_kwargs=None):
         _, test = found.ok()
-        test()
+        (test if seed is None else seeded(seed)(test))()
+    return sent
 
 
 @pytest.fixture(scope="module")

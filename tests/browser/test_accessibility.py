@@ -13,6 +13,8 @@ from tests.browser import hostile
 from tests.browser.visitor import Visitor
 from tests.service import Service
 
+pytestmark = pytest.mark.long
+
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 #: Off unless asked for: WCAG 2.2's 2.5.8 (24 by 24 pixels, or as far from others, or in a sentence), and good habits.

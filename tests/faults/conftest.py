@@ -1,4 +1,6 @@
 import random
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from tests.faults.trials import OUTCOME, Outcome
 from tests.keyed import KeyedLoad
 from tests.load import Load
 from tests.service import Service, put_database
+
+NOTHING: Counter[str] = Counter()
 
 
 @pytest.fixture
@@ -41,18 +45,36 @@ class Trial:
         """How often: what `make chaos` does is the whole, everything else runs a shortened suite."""
         return whole if self.chaos else shortened
 
+    def need(self, condition: object, reason: str) -> None:
+        """Skip what cannot be tried here; where all is to be tried, that is a failure."""
+        if not condition:
+            (pytest.fail if self.chaos else pytest.skip)(reason)
+
     def note(self, outcome: Outcome) -> None:
         """Write down a row of the table."""
         self._record(OUTCOME, outcome.as_dict())
 
-    def settle(self, fault: str, times: int, load: Load | KeyedLoad, service: Service, besides: str = "") -> Outcome:
-        """Compare what was sent with what a service has counted, write it down, then fail where it does not hold."""
-        counts = {path: hits for path, hits in service.counts().items() if path in load.sent}
+    def settle(
+        self,
+        fault: str,
+        times: int,
+        load: Load | KeyedLoad,
+        service: Service,
+        besides: str = "",
+        taken_off: Counter[str] = NOTHING,
+    ) -> Outcome:
+        """Compare what was sent with what a service has counted, write it down, then fail where it does not hold.
+
+        What was counted is what it has when nothing comes any more, and what resets have `taken_off`.
+        """
+        held = rested_counts(service) + taken_off
+        counts = {path: hits for path, hits in held.items() if path in load.sent or path.startswith(load.prefix)}
         outcome = Outcome.of(
             fault,
             times,
             sent=load.sent,
             acknowledged=load.acknowledged,
+            at_most=load.at_most,
             counts=counts,
             recovery=load.slowest_recovery,
             besides=besides,
@@ -61,6 +83,14 @@ class Trial:
         load.assert_bounds_hold(counts)
         assert_books_balance(service)
         return outcome
+
+
+def rested_counts(service: Service) -> Counter[str]:
+    """The counts, once they rest: batches in doubt may still be settled by what is not asked any more."""
+    counts: dict[str, int] | None = None
+    while counts != (counts := service.counts()):
+        time.sleep(0.5)
+    return Counter(counts)
 
 
 def assert_books_balance(service: Service) -> None:

@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     reports = [report for state in ("passed", "failed") for report in terminalreporter.getreports(state)]
     outcomes = [
-        Outcome(**value)
+        Outcome(**{**value, "besides": f"FAILED {value['besides']}" if report.failed else value["besides"]})
         for report in reports
         if getattr(report, "when", "") == "call"
         for name, value in report.user_properties

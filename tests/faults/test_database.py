@@ -1,16 +1,18 @@
 """The database is killed, cut off, halted and held up under load: what was acknowledged is counted, once."""
 
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from hitcounter.postgres import PrivatePostgres
 from tests.client import ask, ask_patiently
 from tests.faults.conftest import Trial
 from tests.keyed import KeyedLoad
 from tests.load import Load
-from tests.processes import children, kill, postmaster
+from tests.processes import children, kill, postmaster, wait_until, workers
 from tests.proxy import CuttingProxy
 from tests.service import Service
 
@@ -27,6 +29,25 @@ def test_a_killed_database_loses_and_doubles_nothing_and_comes_back_by_itself(ow
     trial.settle("PostgreSQL killed", times, load, own_service, f"503 within {load.slowest[503]:.2f} s")
     assert set(load.answers) == {200, 503}, load.answers
     assert load.slowest[503] < 1
+
+
+@pytest.mark.long
+def test_batches_whose_database_is_killed_are_counted_once_when_they_are_sent_again(own_service: Service, trial: Trial):
+    batches = KeyedLoad(own_service, "/database-killed/", trial.seed)
+    times, killed = trial.times(3, 10), 0
+    due = list(accumulate(trial.draw.randint(100, 400) for _ in range(times)))
+
+    def killed_enough() -> bool:
+        nonlocal killed
+        if killed < times and batches.answers[200] > due[killed]:
+            server = postmaster(own_service.data_dir)
+            kill(server, *children(server))
+            killed += 1
+        return killed == times
+
+    batches.keep_sending(killed_enough)
+    assert batches.answers[503] > 0, "no batch noticed that the database was killed"
+    trial.settle("PostgreSQL killed, hits under keys", times, batches, own_service)
 
 
 def test_while_the_database_is_gone_hits_get_503_and_afterwards_they_count_again(
@@ -52,11 +73,11 @@ def test_while_the_database_is_gone_hits_get_503_and_afterwards_they_count_again
         assert ask(service, "/api/gone/").json() == {"path": "/api/gone/", "count": before + 1}
 
 
+@pytest.mark.long
 def test_a_service_starts_without_its_database_and_counts_once_it_is_there(tmp_path: Path, database: PrivatePostgres):
     with Service(tmp_path, DATABASE_URL=database.url) as service:
-        (gunicorn,) = [service.process.pid]
         database.stop()
-        kill(*children(gunicorn))
+        kill(*workers(service))
         while (answer := ask_patiently(service, "/api/late/")).status != 503:
             time.sleep(0.1)
         assert "not counted" in answer.json()["detail"]
@@ -81,6 +102,7 @@ def test_connections_cut_after_commit_leave_the_counts_exact(tmp_path: Path, dat
             assert outcome.sent == outcome.acknowledged == outcome.counted
 
 
+@pytest.mark.long
 def test_batches_whose_commit_was_not_confirmed_are_counted_once_when_they_are_sent_again(
     tmp_path: Path, database: PrivatePostgres, trial: Trial
 ):
@@ -106,8 +128,7 @@ def test_a_full_queue_refuses_at_once_and_counts_what_it_took_in(
         with psycopg.connect(database.url) as blocker:
             blocker.execute("SELECT 1 FROM counters_counter WHERE path = '/api/full/0/' FOR UPDATE")
             with Load(service, "/api/full/", trial.seed) as load:
-                while load.answers[503] < 50:
-                    time.sleep(0.01)
+                wait_until(lambda: load.answers[503] >= 50)
                 blocker.rollback()
                 load.wait_for(100)
         assert load.answers.keys() == {200, 503}, load.answers
@@ -117,7 +138,8 @@ def test_a_full_queue_refuses_at_once_and_counts_what_it_took_in(
 
 
 def test_a_database_that_hangs_is_answered_503_and_nothing_is_counted_twice(tmp_path: Path, database: PrivatePostgres):
-    with Service(tmp_path, DATABASE_URL=database.url, HITCOUNTER_PATIENCE_SECONDS="1") as service:
+    settings = {"HITCOUNTER_WORKERS": "1", "HITCOUNTER_PATIENCE_SECONDS": "1"}
+    with Service(tmp_path, DATABASE_URL=database.url, **settings) as service:
         ask(service, "/api/hang/0/")
         with psycopg.connect(database.url) as blocker:
             blocker.execute("SELECT 1 FROM counters_counter WHERE path = '/api/hang/0/' FOR UPDATE")

@@ -2,18 +2,35 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
+from hitcounter.postgres import PrivatePostgres
 from tests.client import ask
 from tests.faults.conftest import Trial
 from tests.keyed import KeyedLoad
 from tests.load import Load
-from tests.processes import descendants, kill, postmaster, workers
-from tests.service import Service
+from tests.processes import children, descendants, kill, postmaster, workers
+from tests.rolling import Rolling
+from tests.service import Service, put_database
 
 READY_SECONDS = 15
+APART, WITH_IT, LEFT = "a PostgreSQL apart", "its own PostgreSQL with it", "its own PostgreSQL left running"
+
+
+@pytest.fixture
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    """A service that a test may kill, with a PostgreSQL that belongs to it or one that goes on without it."""
+    if request.param != APART:
+        with Service(tmp_path, DATABASE_URL="", HITCOUNTER_WORKERS="2") as running:
+            yield running
+    else:
+        apart = PrivatePostgres(put_database(tmp_path / "apart"))
+        with apart.held(), Service(tmp_path, DATABASE_URL=apart.url, HITCOUNTER_WORKERS="2") as running:
+            yield running
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(own_service: Service, trial: Trial):
@@ -32,10 +49,11 @@ def test_a_killed_worker_loses_and_doubles_nothing(own_service: Service, trial: 
 def test_batches_whose_worker_is_killed_are_counted_once_when_they_are_sent_again(own_service: Service, trial: Trial):
     batches = KeyedLoad(own_service, "/killed/", trial.seed)
     times, killed = trial.times(5, 20), 0
+    due = list(accumulate(trial.draw.randint(100, 400) for _ in range(times)))
 
     def killed_enough() -> bool:
         nonlocal killed
-        if batches.answers[200] > 200 * (killed + 1):
+        if killed < times and batches.answers[200] > due[killed]:
             kill(trial.draw.choice(workers(own_service)))
             killed += 1
         return killed == times
@@ -45,13 +63,61 @@ def test_batches_whose_worker_is_killed_are_counted_once_when_they_are_sent_agai
     trial.settle("worker killed, hits under keys", times, batches, own_service)
 
 
+def all_of(service: Service, kind: str) -> list[int]:
+    """The processes of a service, and those of the PostgreSQL that it has started, where they are killed with it."""
+    found = [service.process.pid, *descendants(service.process.pid)]
+    if kind == WITH_IT:
+        server = postmaster(service.data_dir)
+        found += [server, *children(server)]
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("served", "kind"), [(kind, kind) for kind in (APART, WITH_IT, LEFT)], indirect=["served"])
+def test_a_service_that_is_killed_as_a_whole_starts_again_with_all_that_it_answered(
+    served: Service, kind: str, trial: Trial
+):
+    times, slowest = trial.times(2, 5), 0.0
+    with Load(served, "/api/all-killed/", trial.seed) as load:
+        for _ in range(times):
+            load.wait_for(300)
+            time.sleep(trial.draw.uniform(0, 0.2))
+            kill(*all_of(served, kind))
+            served.process.wait()
+            begun = time.monotonic()
+            served.start()
+            slowest = max(slowest, time.monotonic() - begun)
+        load.wait_for(300)
+    trial.settle(f"whole service killed, {kind}", times, load, served, f"ready again within {slowest:.1f} s")
+    assert slowest < READY_SECONDS
+
+
 def test_a_graceful_stop_answers_every_hit_that_was_taken_in(own_service: Service, trial: Trial):
+    times = trial.times(1, 5)
     with Load(own_service, "/api/stopped/", trial.seed) as load:
-        load.wait_for(500)
-        assert own_service.stop(signal.SIGTERM) == 0
-    own_service.start()
-    outcome = trial.settle("graceful stop", 1, load, own_service)
+        for _ in range(times):
+            load.wait_for(500)
+            time.sleep(trial.draw.uniform(0, 0.2))
+            assert own_service.stop(signal.SIGTERM) == 0
+            own_service.start()
+        load.wait_for(100)
+    outcome = trial.settle("graceful stop (SIGTERM)", times, load, own_service)
+    assert load.answers.keys() <= {200, 503, "nobody listens"}, "a request was taken in and not answered"
     assert outcome.counted == outcome.acknowledged, "a hit was counted and not answered"
+
+
+@pytest.mark.long
+def test_workers_are_rolled_under_load_and_nothing_is_lost_nor_left_without_an_answer(tmp_path: Path, trial: Trial):
+    times = trial.times(2, 10)
+    with Rolling(tmp_path) as service:
+        with Load(service, "/api/rolling/", trial.seed) as load:
+            load.wait_for(500)
+            for _ in range(times):
+                service.roll()
+                load.wait_for(300)
+        outcome = trial.settle("workers rolled (SIGHUP)", times, load, service)
+        assert set(load.answers) == {200}, load.answers
+        assert outcome.counted == outcome.acknowledged == outcome.sent
 
 
 def wait_until_gone(pids: list[int]) -> None:

@@ -15,17 +15,18 @@ class Outcome:
     """What became of the hits that were sent during one kind of fault.
 
     `lost` are those acknowledged (or sent until acknowledged, under a key) and not counted; `double` those counted
-    beyond what was sent; `recovery` is how many seconds a client waited at most, all attempts, to be acknowledged.
+    beyond what was acknowledged, not answered, or answered with the words that it is not known; `recovery` is how many
+    seconds a client waited at most, with all its attempts, to be acknowledged. What was not looked at is None.
     """
 
     fault: str
     times: int
     sent: int
-    acknowledged: int
-    counted: int
-    lost: int
-    double: int
-    recovery: float
+    acknowledged: int | None = None
+    counted: int | None = None
+    lost: int | None = None
+    double: int | None = None
+    recovery: float | None = None
     besides: str = ""
 
     @classmethod
@@ -36,8 +37,9 @@ class Outcome:
         *,
         sent: Counter[str],
         acknowledged: Counter[str],
+        at_most: Counter[str],
         counts: Mapping[str, int],
-        recovery: float,
+        recovery: float | None = None,
         besides: str = "",
     ) -> "Outcome":
         counted = Counter(counts)
@@ -48,7 +50,7 @@ class Outcome:
             acknowledged.total(),
             counted.total(),
             (acknowledged - counted).total(),
-            (counted - sent).total(),
+            (counted - at_most).total(),
             recovery,
             besides,
         )
@@ -67,4 +69,5 @@ def table(outcomes: list[Outcome]) -> list[str]:
 
 def _cells(outcome: Outcome) -> list[str]:
     numbers = (outcome.times, outcome.sent, outcome.acknowledged, outcome.counted, outcome.lost, outcome.double)
-    return [outcome.fault, *(f"{number:,}" for number in numbers), f"{outcome.recovery:.1f} s", outcome.besides]
+    recovery = "–" if outcome.recovery is None else f"{outcome.recovery:.1f} s"
+    return [outcome.fault, *("–" if number is None else f"{number:,}" for number in numbers), recovery, outcome.besides]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from counters import admission, metrics
@@ -128,3 +129,14 @@ async def test_the_service_looks_how_many_paths_there_are(monkeypatch, bounded):
     while not looked:
         await asyncio.sleep(0.01)
     await keeping.close()
+
+
+def test_the_view_tells_a_hit_that_the_database_refuses(client):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE counters_counter ADD CONSTRAINT no_poison CHECK (path <> '/api/poison')")
+        try:
+            answer = client.get("/api/poison")
+        finally:
+            cursor.execute("ALTER TABLE counters_counter DROP CONSTRAINT no_poison")
+    assert (answer.status_code, answer.json()) == (400, {"detail": "The database refused this hit's values."})
+    assert counts() == {}

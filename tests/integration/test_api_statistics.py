@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from psycopg import sql
 
@@ -462,3 +463,27 @@ def test_a_database_that_fails_amid_an_answer_is_503_and_not_500(tables, client,
     answer = client.get(target)
     assert answer.status_code == 503
     assert answer.json()["detail"].startswith("The database cannot be reached")
+
+
+@pytest.mark.parametrize("count", ["/hits/", "/api/a"])
+def test_a_database_that_can_only_be_read_is_503_to_what_counts(tables, client, count):
+    client.raise_request_exception = False
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    if count == "/hits/":
+        answer = client.post(count, '[{"path": "/a"}]', content_type="application/json")
+    else:
+        answer = client.get(count)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json() == {"detail": "The database could not do it now; try again."}
+
+
+def test_a_database_that_takes_too_long_is_503_and_is_not_said_to_be_away(tables, client, monkeypatch):
+    client.raise_request_exception = False
+    slow = sql.SQL("SELECT '' AS value, 1 AS hits, 1 AS visitors FROM (SELECT pg_sleep(10)) AS slow")
+    monkeypatch.setattr(stats.tallies, "tally", lambda *_: slow)
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '50ms'")
+    answer = client.get("/stats/total/")
+    assert answer.status_code == 503
+    assert answer.json() == {"detail": "The database could not do it now; try again."}

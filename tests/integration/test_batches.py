@@ -151,8 +151,22 @@ def test_a_counter_that_can_hold_no_more_refuses_the_batch():
     send([{"path": "/full"}])
     Counter.objects.update(hits=2**63 - 1)
     answer = send([{"path": "/a"}, {"path": "/full"}], "k")
-    assert told(answer) == (400, {"detail": "The database refused this hit's values."})
+    assert told(answer) == (400, {"detail": "Hit 1: The database refused this hit's values.", "index": 1})
     assert counts() == {"/full": 2**63 - 1} and not IdempotencyKey.objects.exists()
+
+
+@pytest.mark.parametrize("index", [0, 1, 7, 99])
+def test_a_batch_that_the_database_refuses_is_told_the_first_hit_of_it_that_is_not_taken(index):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE counters_counter ADD CONSTRAINT no_poison CHECK (path <> '/poison')")
+    paths = ["/poison" if number >= index and not (number - index) % 20 else f"/a{number}" for number in range(100)]
+    try:
+        answer = send([{"path": path} for path in paths], "k")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE counters_counter DROP CONSTRAINT no_poison")
+    assert told(answer) == (400, {"detail": f"Hit {index}: The database refused this hit's values.", "index": index})
+    assert (counts(), Hit.objects.count()) == ({}, 0) and not IdempotencyKey.objects.exists()
 
 
 def test_hits_of_the_future_and_of_ancient_days_are_counted_on_their_days():

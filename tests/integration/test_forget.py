@@ -130,6 +130,25 @@ def test_of_a_path_only_what_was_before_a_day_goes():
     assert_books_balance()
 
 
+def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("arguments", [["--path", "/shop/b"], ["--prefix", "/shop/", "--before", "2026-03-04"]])
+def test_done_again_one_that_was_cut_short_after_the_hits_has_their_combinations_go_too(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    through_the_writer([Made(THIRD, "/shop/b", Origin(Dimensions("GET", route="/shop/b")))])
+    with monkeypatch.context() as patch:
+        patch.setattr(forget, "_forget_unused_sets", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(*arguments)
+    assert DimensionSet.objects.filter(route="/shop/b").exists()
+    with pytest.raises(CommandError, match="There is no counter"):
+        run(*arguments)
+    assert not DimensionSet.objects.filter(route="/shop/b").exists()
+
+
 @pytest.mark.parametrize(
     "arguments", [["--path", "/shop/b"], ["--prefix", "/shop/b"], ["--consumer", "acme"], ["--before", "2026-03-02"]]
 )
@@ -333,6 +352,19 @@ def test_it_waits_for_maintenance(capsys: pytest.CaptureFixture[str]):
     assert thread.result.startswith("Forgot 6 hits")
 
 
+@pytest.mark.parametrize("arguments", [["--path", "/blog"], ["--before", "2026-03-02"], ["--consumer", "acme"]])
+def test_it_waits_for_a_reset(arguments: list[str], tables: Callable[[], None]):
+    through_the_writer(HITS)
+    with transaction.atomic():
+        reset.reset([counter_id("/blog")])
+        thread = InThread(lambda: run(*arguments))
+        thread.start()
+        wait_until(lambda: waiting_for_a_lock("counters reset"))
+    thread.__exit__()
+    assert thread.result.startswith("Forgot ")
+    assert_books_balance()
+
+
 @pytest.mark.parametrize("arguments", [["--before", "2026-03-03"], ["--prefix", "/"], ["--consumer", "acme"]])
 def test_cut_short_and_done_again_it_comes_to_the_same(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tables: Callable[[], None]
@@ -436,3 +468,11 @@ def test_a_day_that_cannot_be_rolled_up_again_is_told(monkeypatch: pytest.Monkey
     with pytest.raises(CommandError, match="could not be rolled up again") as error:
         run("--consumer", "acme")
     assert "disk full" in str(error.value) and "Forgot 10 hits" in str(error.value)
+
+
+def test_a_day_that_others_were_in_the_way_of_is_told(monkeypatch: pytest.MonkeyPatch):
+    through_the_writer(HITS)
+    put_off = maintenance.PutOff("2026-03-01 is left to the next maintenance: canceling statement due to lock timeout")
+    monkeypatch.setattr(maintenance, "roll_up_changed", lambda _: iter([put_off]))
+    with pytest.raises(CommandError, match=r"until maintenance does.*2026-03-01 is left to the next"):
+        run("--consumer", "acme")

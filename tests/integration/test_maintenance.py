@@ -250,6 +250,7 @@ def test_one_runs_at_a_time():
         other.execute(maintenance._LOCK)
         with pytest.raises(maintenance.MaintenanceBusy):
             maintain(LATER)
+        other.execute(maintenance._UNLOCK)  # a server's process may be there for a moment after its client has left
     assert not RolledDay.objects.exists()
     assert "Rolled up 2026-03-01." in maintain(LATER)
 
@@ -363,7 +364,8 @@ def test_a_day_is_closed_when_those_who_write_to_it_are_done():
     three_days()
     with psycopg.connect(conninfo()) as writing:
         writing.execute(*late_row(FIRST))
-        assert maintain(SECOND + ONE_HOUR) == []
+        [said] = maintain(SECOND + ONE_HOUR)
+        assert isinstance(said, maintenance.PutOff) and said.startswith("2026-03-01 is left to the next maintenance")
         writing.commit()
     assert maintain(SECOND + ONE_HOUR)[0] == "Rolled up 2026-03-01."
     assert stats.total(of(FIRST)).hits == 5
@@ -375,7 +377,7 @@ def test_late_hits_that_cannot_be_added_yet_are_added_the_next_time():
     through_the_writer([Made(FIRST + ONE_HOUR, "/a", Origin(Dimensions("GET", country="FR")), 7)])
     with psycopg.connect(conninfo()) as writing:
         writing.execute("LOCK TABLE counters_hit_20260301 IN ROW EXCLUSIVE MODE")
-        assert maintain(LATER, keep_hits_days=1) == []
+        assert {type(said) for said in maintain(LATER, keep_hits_days=1)} == {maintenance.PutOff}
     assert stats.total(of(FIRST)).hits == 11
     assert "Added late hits of 2026-03-01." in maintain(LATER, keep_hits_days=1)
     assert stats.total(of(FIRST)).hits == 11

@@ -75,6 +75,19 @@ def test_a_list_that_fails_before_it_begins_leaves_its_place():
             AsyncPieces(JSONList(), fails())
 
 
+async def test_a_list_that_fails_in_its_midst_leaves_its_place():
+    def fails() -> Any:
+        yield from [("/a", 1)] * formats.ROWS_AT_ONCE
+        raise RuntimeError
+
+    renderer = JSONList()
+    renderer.columns = ("path", "count")
+    for _ in range(formats.MOST_STREAMS + 1):
+        pieces = AsyncPieces(renderer, fails())
+        with pytest.raises(RuntimeError):
+            [piece async for piece in pieces]
+
+
 @pytest.mark.parametrize(
     ("is_open", "headers", "kept"),
     [

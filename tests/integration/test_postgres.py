@@ -1,5 +1,6 @@
 """The private PostgreSQL: started once, shared, started again after a crash, stopped by the last who uses it."""
 
+import errno
 import os
 import pwd
 import signal
@@ -151,6 +152,25 @@ def test_a_long_path_gets_its_socket_elsewhere(tmp_path: Path):
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PostgresError, match="HITCOUNTER_DATA_DIR"), PrivatePostgres(tmp_path / "file" / "x").held():
+        pass
+
+
+def test_a_configuration_that_stands_is_not_written_again_and_one_that_does_not_is_replaced(directory: Path):
+    kept, changed = (directory / "data" / name for name in ("hitcounter.conf", "pg_hba.conf"))
+    with PrivatePostgres(directory).held():
+        before, wanted = kept.stat().st_ino, changed.read_text()
+    changed.write_text("")
+    with PrivatePostgres(directory).held() as database:
+        assert (kept.stat().st_ino, changed.read_text()) == (before, wanted)
+        assert ask(database, "SELECT 1") == "1"
+
+
+def test_a_disk_without_room_for_its_configuration_is_a_reason_not_to_start(directory: Path):
+    class Full(PrivatePostgres):
+        def _write(self, path: Path, text: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(PostgresError, match="No space left on device"), Full(directory).held():
         pass
 
 

@@ -91,7 +91,7 @@ def test_two_writers_numbers_do_not_meet():
 
 
 def test_at_midnight_the_next_day_has_its_partition():
-    times = iter([BEFORE_MIDNIGHT, BEFORE_MIDNIGHT, BEFORE_MIDNIGHT + timedelta(seconds=1)])
+    times = iter([BEFORE_MIDNIGHT, BEFORE_MIDNIGHT + timedelta(seconds=1)])
 
     async def work(writer):
         await writer.write(1, plain([("/a", 1)]))
@@ -147,13 +147,6 @@ def test_a_ledger_that_cannot_be_pruned_takes_no_answer_from_the_batch_that_comm
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP FUNCTION refuse() CASCADE")
-
-
-def test_ledger_rows_of_writers_long_gone_are_dropped_when_one_connects():
-    old = BEFORE_MIDNIGHT - timedelta(days=30)
-    with_writer(lambda writer: writer.write(1, plain([("/a", 1)])), clock=lambda: old)
-    with_writer(lambda writer: writer.write(1, plain([("/a", 1)])), clock=lambda: BEFORE_MIDNIGHT)
-    assert [row.at for row in BatchLedger.objects.all()] == [BEFORE_MIDNIGHT]
 
 
 def test_writers_on_overlapping_paths_neither_deadlock_nor_lose():

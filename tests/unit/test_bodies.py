@@ -109,5 +109,20 @@ async def test_bodies_share_a_room_and_one_too_many_is_refused_until_another_is_
     assert await all_of(Body(coming(b"abcde"), 9, room)) == b"abcde"
 
 
+async def test_a_body_that_has_come_needs_a_place_until_it_is_closed():
+    room, places = Room(9), Room(1, "Too many.")
+    coming_still, first, second = (Body(coming(b"a", b"b"), 9, room, places=places) for _ in range(3))
+    await coming_still.receive()
+    assert await all_of(first) == b"ab"
+    with pytest.raises(BodyRefused, match="Too many") as refused:
+        await all_of(second)
+    assert refused.value.status == HTTPStatus.SERVICE_UNAVAILABLE
+    second.close()
+    first.close()
+    assert (await coming_still.receive())["body"] == b"b"
+    coming_still.close()
+    assert await all_of(Body(coming(b"a"), 9, room, places=places)) == b"a"
+
+
 async def test_what_is_forgotten_takes_no_room():
     assert await all_of(Body(coming(b"abc", b"defgh"), 2, Room(2))) == b"ab"

@@ -180,6 +180,17 @@ async def test_after_more_than_a_minute_it_goes_on_with_the_last_minute(world):
         assert min(at for at in world.looked if at > FIRST + timedelta(minutes=1)) > FIRST + timedelta(minutes=58)
 
 
+async def test_when_the_clock_is_set_back_it_goes_on_with_the_time_that_it_is(world):
+    async with aclosing(world.feed().listen()) as events:
+        await some(events, 3)
+        world.skipped = timedelta(hours=-1)
+        while times([event := await anext(events)])[0] > FIRST:
+            pass
+        told = times([event, *await some(events, 3)])
+        assert FIRST + world.skipped < told[0] < FIRST + world.skipped + timedelta(minutes=10)
+        assert told == [told[0] + n * ONE_SECOND for n in range(4)]
+
+
 async def test_a_database_that_does_not_answer_is_told_to_be_away(world, monkeypatch):
     monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.05)
     world.hold.clear()

@@ -10,8 +10,10 @@ import pytest
 from counters import metrics
 from counters.dimensions import PLAIN
 from counters.hits import DatabaseRefused
+from counters.ingest import recorder as recorder_module
 from counters.ingest.recorder import (
     BATCH_HITS,
+    LOSSES,
     BatchConflict,
     BatchFailed,
     BatchRefused,
@@ -22,6 +24,7 @@ from counters.ingest.recorder import (
     InDoubt,
     QueueFull,
     Recorder,
+    Unknown,
 )
 from counters.newpaths import NewPaths
 
@@ -177,6 +180,32 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_under_its_number_and_
     assert writer.totals == {"/a": 2}
 
 
+async def test_a_batch_that_loses_its_connection_each_time_is_given_up_and_the_next_one_is_counted(monkeypatch):
+    monkeypatch.setattr(recorder_module, "RECONNECT_SECONDS", (0,))
+    writer = FakeWriter()
+    writer.faults = [ConnectionLost("it ends the session") for _ in range(LOSSES)]
+    async with recording(writer) as recorder:
+        with pytest.raises(Unknown):
+            await recorder.record("/a", PLAIN)
+        assert [number for number, _ in writer.batches] == [1] * LOSSES
+        assert await recorder.record("/b", PLAIN) == ("/b", 1)
+
+
+async def test_each_half_of_a_refused_batch_has_a_time_of_its_own():
+    writer = FakeWriter()
+    writer.poison = {"/bad"}
+    slow = writer.write
+
+    async def write(number, hits):
+        await asyncio.sleep(0.15)
+        return await slow(number, hits)
+
+    writer.write = write
+    async with recording(writer, patience=0.4) as recorder:
+        futures = [recorder.record(path, PLAIN) for path in ("/a", "/b", "/c", "/bad")]
+        assert list(map(type, await outcomes(futures))) == [int, int, int, DatabaseRefused]
+
+
 async def test_a_batch_in_conflict_is_sent_again():
     writer = FakeWriter()
     writer.faults = [BatchConflict("deadlock")] * 2
@@ -208,7 +237,7 @@ async def test_a_batch_that_fails_after_its_answer_was_lost_is_not_said_to_be_un
     async with recording(writer) as recorder:
         writer.lost_after_commit, writer.faults_after_loss = 1, [error]
         futures = [recorder.record("/a", PLAIN), recorder.record("/b", PLAIN)]
-        assert list(map(type, await outcomes(futures))) == [InDoubt, InDoubt]
+        assert list(map(type, await outcomes(futures))) == [Unknown, Unknown]
         assert await recorder.record("/a", PLAIN) == ("/a", 2)
     assert writer.totals == {"/a": 2, "/b": 1}
 
@@ -217,7 +246,7 @@ async def test_an_unexpected_error_fails_its_batch_and_not_the_recorder():
     writer = FakeWriter()
     writer.faults = [RuntimeError("a bug")]
     async with recording(writer) as recorder:
-        with pytest.raises(InDoubt):
+        with pytest.raises(Unknown):
             await recorder.record("/a", PLAIN)
         assert await recorder.record("/a", PLAIN) == ("/a", 1)
 

@@ -69,7 +69,13 @@ def in_a_process(tmp_path: Path, code: str, environment: dict[str, str]) -> subp
         ("HITCOUNTER_TLS", "perhaps"),
         ("HITCOUNTER_BIND", ":::5000"),
         ("HITCOUNTER_BIND", "https://127.0.0.1:5000"),
+        *(
+            (name, bad)
+            for name in ("HITCOUNTER_BIND", "HITCOUNTER_PUBLISH")
+            for bad in ("nonsense:5000", "[:::::]:5000", "[127.0.0.1]:5000", "999.1.1.1:5000", "127.1:5000", "::1:5000")
+        ),
         ("HITCOUNTER_PUBLISH", "5000"),
+        *(("HITCOUNTER_HOSTS", bad) for bad in ("999.1.1.1", "127.1", ".192.0.2.7", "[:::::]", "[192.0.2.7]", "::1")),
         ("HITCOUNTER_HOSTS", "https://counts.example.org"),
         ("HITCOUNTER_HOSTS", "counts.example.org:8443"),
         ("HITCOUNTER_HOSTS", "counts.example.org,*"),
@@ -196,6 +202,13 @@ def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: P
     assert first == second
     assert len(first) >= 40
     assert (tmp_path / "secret-key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "name", ["counts.example.org", ".example.org", "192.0.2.7", "[2001:db8::7]", "web", "1.a", "x_y"]
+)
+def test_a_host_is_a_name_or_an_address(tmp_path: Path, name: str):
+    assert value(tmp_path, "HITCOUNTER_HOSTS", HITCOUNTER_HOSTS=name) == repr([name])
 
 
 def test_a_secret_key_from_the_environment_is_taken_as_it_is(tmp_path: Path):

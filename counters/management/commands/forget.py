@@ -16,12 +16,16 @@ from counters.forget import (
     NotRolledUp,
     forget_before,
     forget_consumer,
+    forget_leftovers,
     forget_paths,
     knows_consumer,
 )
 from counters.hits import HitRefused, check_path, counter_id, now
 from counters.models import Counter, path_begins_with
-from counters.reset import ResetBusy
+
+
+class NothingThere(CommandError):
+    """There is nothing to forget, perhaps since one that was cut short has got so far."""
 
 
 class Command(BaseCommand):
@@ -42,7 +46,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         before = options["before"]
-        what, forget = self.chosen(options)
+        try:
+            what, forget = self.chosen(options)
+        except NothingThere:
+            forget_leftovers(self.wait)
+            raise
         if before and before > now().date():
             raise CommandError(f"--before {before} is in the future: what there is was all before it.")
         if not options["yes"]:
@@ -52,7 +60,7 @@ class Command(BaseCommand):
             for gone in forget(before, self.wait):
                 counters += gone.counters
                 hits += gone.hits
-        except (ResetBusy, NotRolledUp) as stopped:
+        except NotRolledUp as stopped:
             raise CommandError(f"{stopped} {_summary(counters, hits)}") from stopped
         self.stdout.write(_summary(counters, hits))
 
@@ -62,7 +70,7 @@ class Command(BaseCommand):
         when = f" before {before}" if before else ""
         if consumer is not None:
             if not consumer or not knows_consumer(consumer):
-                raise CommandError(f"There is no consumer {consumer!r}.")
+                raise NothingThere(f"There is no consumer {consumer!r}.")
             return f"The hits of the consumer {consumer}{when}", lambda *rest: forget_consumer(consumer, *rest)
         if options["path"] is not None or options["prefix"] is not None:
             counters = _counters(options)
@@ -106,9 +114,9 @@ def _counters(options: dict[str, Any]) -> QuerySet[Counter]:
         counters = Counter.objects.filter(path_begins_with(_checked("--prefix", options["prefix"])))
         nothing = f"There is no counter whose path begins with {options['prefix']}"
     if not counters.exists():
-        raise CommandError(nothing)
+        raise NothingThere(nothing)
     if options["before"] and not counters.filter(first_hit__lt=days.midnight(options["before"])).exists():
-        raise CommandError(f"There are no hits of it before {options['before']}.")
+        raise NothingThere(f"There are no hits of it before {options['before']}.")
     return counters
 
 

@@ -7,7 +7,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from counters import hits
-from counters.maintenance import Failed, MaintenanceBusy, maintain
+from counters.maintenance import Failed, MaintenanceBusy, PutOff, maintain
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
                 keep_hours_days=settings.HITCOUNTER_KEEP_HOURS_DAYS,
             ):
                 failed += isinstance(done, Failed)
-                (self.stderr if isinstance(done, Failed) else self.stdout).write(done)
+                (self.stderr if isinstance(done, Failed | PutOff) else self.stdout).write(done)
         except MaintenanceBusy as error:
             raise CommandError(f"{error} Try again later.") from None
         except DatabaseError as error:

@@ -50,11 +50,8 @@ class Command(BaseCommand):
         begun = now()
         verdict = books.verify(lambda _: None)
         books.keep(verdict, begun)
-        if verdict.differing or verdict.rollups_differing:
-            raise CommandError(
-                f"The books do not balance: {verdict.differing:,} of {verdict.checked:,} paths differ, and "
-                f"{verdict.rollups_differing:,} of the figures rolled up of all paths. verifycounts lists them."
-            )
+        if not verdict.balance:
+            raise CommandError(str(verdict))
         self.stdout.write(f"{verdict.checked:,} path{'' if verdict.checked == 1 else 's'} checked: the books balance.")
 
 

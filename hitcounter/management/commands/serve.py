@@ -14,6 +14,7 @@ from django.db import connection
 
 from hitcounter import secrets
 from hitcounter.environment import BASE_DIR
+from hitcounter.logs import MASTER_LOG_FORMAT
 
 MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters migrate', 0))"
 MIGRATION_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters migrate', 0))"
@@ -31,7 +32,7 @@ class Command(BaseCommand):
         connection.close()
         self.say_where()
         os.chdir(BASE_DIR)  # where gunicorn finds the project
-        os.environ["HITCOUNTER_MASTER_LOG_FORMAT"] = settings.HITCOUNTER_LOG_FORMAT
+        os.environ[MASTER_LOG_FORMAT] = settings.HITCOUNTER_LOG_FORMAT
         os.execv(sys.executable, gunicorn("hitcounter.asgi:application"))  # noqa: S606 (no shell is wanted)
 
     def make_first_user(self) -> None:
