@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test test-long chaos lint bench clean
+.PHONY: help run test test-long chaos lint bench bench-quick clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -36,11 +36,14 @@ lint: $(VENV)/installed-dev  ## check style, types, import rules, missing migrat
 		HITCOUNTER_SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_hex())')" \
 		$(PYTHON) manage.py check --deploy --fail-level WARNING
 
-bench: $(VENV)/installed-dev  ## measure how fast hits are counted, beside a server that does nothing (needs wrk)
-	$(PYTHON) -m benchmarks.counting
+bench: $(VENV)/installed-dev  ## measure how fast hits are counted and read, beside rivals; some 20 minutes (needs wrk, redis-server)
+	$(PYTHON) -m benchmarks.suite
 
-clean:  ## remove the virtual environment; the data in var/ stays
-	rm -rf $(VENV)
+bench-quick: $(VENV)/installed-dev  ## see whether counting has become slower, by ratios; two minutes (needs wrk, redis-server)
+	$(PYTHON) -m benchmarks.quick
+
+clean:  ## remove the virtual environments; the data in var/ stays
+	rm -rf $(VENV) benchmarks/.venvs
 
 $(VENV)/bin/python:
 	@python3 -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

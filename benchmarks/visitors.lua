@@ -44,3 +44,5 @@ function request()
     next_request = next_request % 4096 + 1
     return requests[next_request]
 end
+
+dofile("benchmarks/done.lua")

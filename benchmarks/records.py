@@ -1,0 +1,121 @@
+"""What was measured, as it is kept in JSON, and the figures that are made of it. Pure."""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Round:
+    """One run of wrk against one contestant; what the contestant used is the difference of before and after.
+
+    `rate` is answers per second, latencies are milliseconds, CPU seconds, memory and sizes bytes.
+    """
+
+    part: str
+    contestant: str
+    workers: int
+    requests: str
+    connections: int
+    number: int
+    rate: float
+    answered: int
+    failed: int
+    p50: float
+    p95: float
+    p99: float
+    server_cpu: float
+    store_cpu: float
+    server_memory: int
+    store_memory: int
+    memory_growth: int
+    kept: int
+    logged: int
+
+    def per_million(self, name: str) -> float:
+        """So much of this field for a million hits."""
+        return float(getattr(self, name)) * MILLION / self.answered if self.answered else 0.0
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One round of the statement that counts a batch, sent by one client and without a server."""
+
+    batch: int
+    number: int
+    hits_per_second: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """One answer: `hits` and `paths` are what the store held, `growth` the bytes that a worker's memory grew by."""
+
+    contestant: str
+    hits: int
+    paths: int
+    question: str
+    number: int
+    seconds: float
+    rows: int
+    size: int
+    growth: int
+
+
+@dataclass
+class Results:
+    """All of one run of the suite; `about` says on what machine, with what versions and options."""
+
+    about: dict[str, Any]
+    rounds: list[Round] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Results":
+        told = json.loads(text)
+        return cls(
+            told["about"],
+            [Round(**one) for one in told["rounds"]],
+            [Statement(**one) for one in told["statements"]],
+            [Read(**one) for one in told["reads"]],
+        )
+
+    def select(self, part: str, **wanted: object) -> list[Round]:
+        """The rounds of a part whose fields have these values."""
+        return matching([one for one in self.rounds if one.part == part], **wanted)
+
+
+def matching(some: Iterable[Any], **wanted: object) -> list[Any]:
+    return [one for one in some if all(getattr(one, name) == value for name, value in wanted.items())]
+
+
+def distinct(some: Iterable[Any], name: str) -> list[Any]:
+    """The values of a field, in the order in which they come first."""
+    return list(dict.fromkeys(getattr(one, name) for one in some))
+
+
+class Figure(NamedTuple):
+    median: float
+    least: float
+    greatest: float
+
+
+def figure(values: Sequence[float]) -> Figure | None:
+    return Figure(statistics.median(values), min(values), max(values)) if values else None
+
+
+def figure_of(some: Iterable[Any], name: str) -> Figure | None:
+    return figure([float(getattr(one, name)) for one in some])
+
+
+def ratio(some: Sequence[Any], others: Sequence[Any], name: str = "rate") -> Figure | None:
+    """Of a field, in rounds that were neighbours: those of the same number."""
+    beside = {one.number: float(getattr(one, name)) for one in others}
+    return figure([getattr(one, name) / beside[one.number] for one in some if beside.get(one.number)])

@@ -1,0 +1,286 @@
+"""The report of what was measured, in Markdown, made of the results alone. Pure.
+
+    python -m benchmarks.report benchmarks/results/….json
+
+prints it without pictures.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestants import KINDS
+from benchmarks.goals import CONNECTIONS, EMPTY, RIVAL, SERVICE, growths, judged
+from benchmarks.records import Figure, Results, Round, distinct, figure, figure_of, matching, ratio
+from benchmarks.wrk import REQUESTS
+
+#: What is drawn, by the end of its file's name.
+PICTURES = {
+    "rates": "Answers per second by connections",
+    "latencies": "99th percentile by connections",
+    "mixes": "Answers per second by what is asked for",
+    "cost": "CPU seconds of a million hits",
+}
+#: The questions that the rivals are there for: of each pair, the first as so many times the second.
+PAIRS = (
+    ("Is async better than threads? Quart beside Flask, both with a sorted set", "quart_redis", "flask_sorted_set"),
+    ("The same in Django, with the ORM", "django_async", "django_threads"),
+    ("Is a sorted set better than a hash, in counting?", "flask_sorted_set", "flask_hash"),
+    ("What does durability cost Redis? appendfsync always beside snapshots", "quart_redis_fsync", "quart_redis"),
+    ("What does durability cost with group commit? This service beside Redis with snapshots", SERVICE, RIVAL),
+    ("What does the fast lane bring? Beside the Django view of the same service", SERVICE, "service_django"),
+)
+LATENCIES = ("p50", "p95", "p99")
+
+Lines = Iterator[str]
+
+
+def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
+    """`pictures` are titles and file names."""
+    parts = (_head, _goals, _rates, _ratios, _pairs, _latencies, _failures, _mixes, _workers, _cost, _limits, _reads)
+    lines = chain(chain.from_iterable(part(results) for part in parts), _pictures(pictures))
+    return "\n".join(lines) + "\n"
+
+
+def _head(results: Results) -> Lines:
+    about = results.about
+    machine, options = about["machine"], about["options"]
+    yield f"# Benchmarks of {about['begun'][:10]}, commit {about['commit']}"
+    yield ""
+    yield (
+        f"Begun at {about['begun']}. {machine['processor']}, {machine['cores']} cores,"
+        f" {machine['memory'] / 2**30:.0f} GB, {machine['system']}. "
+        + ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+        + "."
+    )
+    if about["changed"]:
+        yield "**The checkout had changes that are in no commit.**"
+    yield ""
+    yield (
+        f"{options['rounds']} rounds of {options['seconds']} s of each contestant in turn, after one that warms up;"
+        f" {options['workers']} workers each where nothing else is said. wrk and the databases share the machine with"
+        " what they drive. Figures are medians, in brackets the least and the greatest; a ratio is one of neighbouring"
+        " rounds. Requests that failed are in no rate."
+    )
+    if about.get("stores"):
+        yield ""
+        yield from (f"- {_label(name)}: {store}" for name, store in about["stores"].items())
+
+
+def _goals(results: Results) -> Lines:
+    rows = [(one.sentence, one.measured, f"**{one.verdict}**") for one in judged(results)]
+    yield from _section("Goals", ("goal", "measured", ""), rows)
+
+
+def _rates(results: Results) -> Lines:
+    yield from _by_connections(results, "Answers per second", "rate", "{:,.0f}")
+
+
+def _latencies(results: Results) -> Lines:
+    for name in LATENCIES:
+        title = f"{'Median' if name == 'p50' else f'{name[1:]}th percentile'} of the time to an answer, ms"
+        yield from _by_connections(results, title, name, "{:,.1f}")
+
+
+def _by_connections(results: Results, title: str, name: str, form: str) -> Lines:
+    counted = results.select("counting")
+    connections = distinct(counted, "connections")
+    rows = []
+    for contestant in distinct(counted, "contestant"):
+        cells = [matching(counted, contestant=contestant, connections=number) for number in connections]
+        rows.append((_label(contestant), *(_figure(figure_of(some, name), form) for some in cells)))
+    kinds = ", ".join(REQUESTS[kind] for kind in distinct(counted, "requests"))
+    yield from _section(title, ("", *_counted(connections)), rows, kinds)
+
+
+def _ratios(results: Results) -> Lines:
+    counted = results.select("counting")
+    connections = distinct(counted, "connections")
+    rows = []
+    for other in distinct(counted, "contestant"):
+        if other != SERVICE:
+            cells = [_beside(counted, SERVICE, other, number) for number in connections]
+            rows.append((_label(other), *(_figure(cell, "{:.2f}") for cell in cells)))
+    yield from _section("This service, as so many times the rate of the others", ("", *_counted(connections)), rows)
+
+
+def _pairs(results: Results) -> Lines:
+    counted = results.select("counting")
+    connections = distinct(counted, "connections")
+    rows = []
+    for question, one, other in PAIRS:
+        cells = [_beside(counted, one, other, number) for number in connections]
+        if any(cells):
+            rows.append((question, *(_figure(cell, "{:.2f}") for cell in cells)))
+    yield from _section("Why", ("rate of the first over that of the second", *_counted(connections)), rows)
+
+
+def _beside(counted: list[Round], one: str, other: str, connections: int) -> Figure | None:
+    some, others = (matching(counted, contestant=name, connections=connections) for name in (one, other))
+    return ratio(some, others)
+
+
+def _failures(results: Results) -> Lines:
+    failed = [one for one in results.rounds if one.failed]
+    rows = [
+        (_label(one.contestant), one.part, one.requests, one.connections, f"{one.failed:,} of {_asked(one):,}")
+        for one in failed
+    ]
+    yield from _section("Requests that failed", ("", "part", "requests", "connections", "failed"), rows)
+
+
+def _asked(one: Round) -> int:
+    return one.answered + one.failed
+
+
+def _mixes(results: Results) -> Lines:
+    found = results.select("mixes")
+    rows = []
+    for contestant in distinct(found, "contestant"):
+        mix = matching(found, contestant=contestant, requests="mix")
+        for requests in distinct(found, "requests"):
+            some = matching(found, contestant=contestant, requests=requests)
+            share = _figure(ratio(some, mix), "{:.2f}")
+            rate, slow = _figure(figure_of(some, "rate"), "{:,.0f}"), _figure(figure_of(some, "p99"), "{:.1f}")
+            rows.append((_label(contestant), REQUESTS[requests], rate, share, slow))
+    header = ("", "requests", "answers/s", "of the mix", "99th percentile, ms")
+    note = (
+        f"{CONNECTIONS} connections. The million paths have been counted before. The bound on new paths is off"
+        " (`HITCOUNTER_MAX_NEW_PATHS_PER_MINUTE=0`), so that each is counted as what it is."
+    )
+    yield from _section("What is asked for", header, rows, note)
+
+
+def _workers(results: Results) -> Lines:
+    found = results.select("workers")
+    rows = []
+    for number in distinct(found, "workers"):
+        ours, nothing = (matching(found, workers=number, contestant=name) for name in (SERVICE, EMPTY))
+        rates = (_figure(figure_of(some, "rate"), "{:,.0f}") for some in (ours, nothing))
+        slow = _figure(figure_of(ours, "p99"), "{:.1f}")
+        rows.append((number, *rates, _figure(ratio(ours, nothing), "{:.2f}"), slow))
+    header = ("workers", "this service, answers/s", "empty application", "ratio", "99th percentile, ms")
+    yield from _section("Worker processes", header, rows, f"{CONNECTIONS} connections.")
+
+
+def _cost(results: Results) -> Lines:
+    found = results.select("cost")
+    rows = [
+        (_label(name), *_costs(matching(found, contestant=name)))
+        for name in distinct(found, "contestant")
+    ]  # fmt: skip
+    header = (
+        "", "hits in a round", "CPU s, server", "CPU s, store", "memory, server, MB", "memory, store, MB",
+        "memory grown, MB", "store grown, MB", "log written, MB",
+    )  # fmt: skip
+    note = (
+        f"{CONNECTIONS} connections. All but the memory of server and store for a million hits, worked out from"
+        " those of a round: of few, the figures are rough. Memory is what the processes have to themselves, and a share"
+        " of what they have in common. The store is the database, or what Redis keeps in memory of the counts; the log"
+        " is PostgreSQL's WAL or Redis's append-only file."
+    )
+    yield from _section("What a million hits cost", header, rows, note)
+
+
+def _costs(some: list[Round]) -> Iterator[str]:
+    yield _figure(figure_of(some, "answered"), "{:,.0f}")
+    for name in ("server_cpu", "store_cpu"):
+        yield _figure(figure([one.per_million(name) for one in some]), "{:,.1f}")
+    for name in ("server_memory", "store_memory"):
+        yield _figure(figure([getattr(one, name) / 1e6 for one in some]), "{:,.0f}")
+    for name in ("memory_growth", "kept", "logged"):
+        yield _figure(figure([one.per_million(name) / 1e6 for one in some]), "{:,.1f}")
+
+
+def _limits(results: Results) -> Lines:
+    rows = []
+    for batch in distinct(results.statements, "batch"):
+        found = figure_of(matching(results.statements, batch=batch), "hits_per_second")
+        each = 1_000_000 * batch / found.median if found else 0
+        rows.append((batch, _figure(found, "{:,.0f}"), f"{each:,.0f}"))
+    header = ("hits in a batch", "hits/s", "a batch, µs")
+    note = "The statement that counts a batch, sent by one client one after the other, without a server."
+    yield from _section("What the database could take", header, rows, note)
+
+
+def _reads(results: Results) -> Lines:
+    rows = []
+    for contestant in distinct(results.reads, "contestant"):
+        some = matching(results.reads, contestant=contestant)
+        for question in distinct(some, "question"):
+            asked = matching(some, question=question)
+            held = dict.fromkeys((one.hits, one.paths) for one in asked)
+            rows += [_read(matching(asked, hits=hits, paths=paths)) for hits, paths in held]
+    header = ("", "question", "hits", "paths", "time, ms", "answer, kB", "rows/s", "a worker's memory grew by, MB")
+    yield from _section("Reading", header, rows, "One client; today's hits are held besides.")
+    grown = [
+        (_label(name), question, f"{times:.2f}")
+        for name in distinct(results.reads, "contestant")
+        for question, times in growths(results, name)
+    ]
+    note = "From the smallest to the greatest store: how many times longer, over how many times larger the answer was."
+    yield from _section("How reads grow", ("", "question", "time over output"), grown, note)
+
+
+def _read(some: list[Any]) -> tuple[object, ...]:
+    one = some[0]
+    times, rates, grown = (
+        figure([make(read) for read in some])
+        for make in (lambda read: read.seconds * 1000, lambda read: read.rows / read.seconds, _megabytes_grown)
+    )
+    return (
+        _label(one.contestant), one.question, f"{one.hits:,}", f"{one.paths:,}", _figure(times, "{:,.1f}"),
+        f"{one.size / 1000:,.0f}", _figure(rates, "{:,.0f}"), _figure(grown, "{:.1f}"),
+    )  # fmt: skip
+
+
+def _megabytes_grown(read: Any) -> float:
+    return float(read.growth) / 1e6
+
+
+def _pictures(pictures: Sequence[tuple[str, str]]) -> Lines:
+    if pictures:
+        yield from ("", "## Pictures")
+    for title, name in pictures:
+        yield from ("", f"![{title}]({name})")
+
+
+def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], note: str = "") -> Lines:
+    """A heading and a table; what was not measured has none."""
+    if not rows:
+        return
+    yield from ("", f"## {title}", "")
+    if note:
+        yield from (note, "")
+    yield _row(header)
+    yield "|" + "---|" * len(header)
+    yield from map(_row, rows)
+
+
+def _row(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _figure(found: Figure | None, form: str) -> str:
+    if found is None:
+        return ""
+    middle, least, greatest = (form.format(value) for value in found)
+    return middle if least == greatest else f"{middle} ({least} to {greatest})"
+
+
+def _counted(connections: Sequence[int]) -> list[str]:
+    return [f"{number:,} connection{'' if number == 1 else 's'}" for number in connections]
+
+
+def _label(contestant: str) -> str:
+    return KINDS[contestant].label
+
+
+def main() -> None:
+    print(markdown(Results.from_json(Path(sys.argv[1]).read_text()), pictures=[]), end="")
+
+
+if __name__ == "__main__":
+    main()
