@@ -29,7 +29,7 @@ A_SECOND = 20
 WORKERS = 2
 PATIENCE_SECONDS = 2
 #: Hits that may wait, and those that come in each second: more than may, in the time for which it is waited.
-QUEUE = 1_000
+QUEUE = 500
 OFFERED = 2_500
 MOST_CONNECTIONS = 8_000
 
