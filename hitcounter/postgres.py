@@ -42,6 +42,9 @@ listen_addresses = ''
 unix_socket_directories = '{socket_directory}'
 unix_socket_permissions = 0700
 max_connections = 200
+# A server that loses a process ends, and whoever watches it starts it anew (run_beside): one way to come back. Of those
+# that recovered by themselves while the disk was full, some waited for ever for a process that they no longer had.
+restart_after_crash = off
 shared_buffers = 256MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min

@@ -37,12 +37,16 @@ def tables(transactional_db: None) -> Iterator[Callable[[], None]]:
 
 
 @pytest.fixture
-def no_days(tables: Callable[[], None]) -> Iterator[None]:
-    """Empty tables, and no day of the hit table, before and after."""
+def afresh(tables: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """No hit and no day of the hit table; call it to have that again, as is done before and after."""
     from tests.oracle import drop_days
 
+    def empty() -> None:
+        empty_tables()
+        drop_days()
+
     drop_days()
-    yield
+    yield empty
     drop_days()
 
 

@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from typing import Any
 
 import aiohttp
@@ -80,6 +81,18 @@ class KeyedLoad:
                 self.acknowledged += _hits_of(hits)
 
         self.run(lambda session: asyncio.gather(*[client(session) for _ in range(self._connections)]))
+
+    def keep_sending_while(self, act: Callable[[], None], times: int, draw: random.Random) -> None:
+        """New batches, and so many times amid them `act`: after 100 to 400 answers each."""
+        due = list(accumulate(draw.randint(100, 400) for _ in range(times)))
+
+        def done() -> bool:
+            if due and self.answers[200] > due[0]:
+                act()
+                due.pop(0)
+            return not due
+
+        self.keep_sending(done)
 
     def run(self, act: Callable[[aiohttp.ClientSession], Awaitable[Any]]) -> None:
         async def connected() -> None:

@@ -29,7 +29,7 @@ from tests.client import ask
 from tests.faults.conftest import Trial
 from tests.faults.trials import Outcome
 from tests.load import Load
-from tests.oracle import DAY, Made, drop_days
+from tests.oracle import DAY, Made
 from tests.processes import wait_until
 from tests.service import Service
 
@@ -52,19 +52,6 @@ MOMENTS = [
 ]
 STEPS = [SECOND / 2, SECOND, 20 * SECOND, 10 * timedelta(minutes=1), HOUR]
 JUMPS = [-HOUR, -HOUR, -DAY, -DAY / 2, -10 * SECOND, DAY, 2 * DAY, -3 * DAY]
-
-
-@pytest.fixture
-def afresh(tables: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Empties the tables and drops the days, as is done before and after."""
-
-    def empty() -> None:
-        tables()
-        drop_days()
-
-    empty()
-    yield empty
-    empty()
 
 
 def times_of(draw: random.Random, number: int) -> list[datetime]:

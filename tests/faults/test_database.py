@@ -1,7 +1,7 @@
 """The database is killed, cut off, halted and held up under load: what was acknowledged is counted, once."""
 
 import time
-from itertools import accumulate
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -12,21 +12,38 @@ from tests.client import ask, ask_patiently
 from tests.faults.conftest import Trial
 from tests.keyed import KeyedLoad
 from tests.load import Load
-from tests.processes import children, kill, postmaster, wait_until, workers
+from tests.processes import children, command, kill, postmaster, wait_until, workers
 from tests.proxy import CuttingProxy
 from tests.service import Service
 
 
-def test_a_killed_database_loses_and_doubles_nothing_and_comes_back_by_itself(own_service: Service, trial: Trial):
+def all_of_it(server: int) -> list[int]:
+    return [server, *children(server)]
+
+
+def one_session(server: int) -> list[int]:
+    """The process of one of its sessions; where one is lost, PostgreSQL ends all."""
+    return [pid for pid in children(server) if b"postgres: hitcounter hitcounter" in command(pid)][:1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "doomed"),
+    [
+        pytest.param("PostgreSQL killed", all_of_it, id="all"),
+        pytest.param("a process of PostgreSQL's killed", one_session, id="one process", marks=pytest.mark.long),
+    ],
+)
+def test_a_killed_database_loses_and_doubles_nothing_and_comes_back_by_itself(
+    own_service: Service, fault: str, doomed: Callable[[int], list[int]], trial: Trial
+):
     times = trial.times(3, 10)
     with Load(own_service, "/api/database-killed/", trial.seed) as load:
         for _ in range(times):
             load.wait_for(300)
             time.sleep(trial.draw.uniform(0, 0.2))
-            server = postmaster(own_service.data_dir)
-            kill(server, *children(server))
+            kill(*doomed(postmaster(own_service.data_dir)))
         load.wait_for(300)
-    trial.settle("PostgreSQL killed", times, load, own_service, f"503 within {load.slowest[503]:.2f} s")
+    trial.settle(fault, times, load, own_service, f"503 within {load.slowest[503]:.2f} s")
     assert set(load.answers) == {200, 503}, load.answers
     assert load.slowest[503] < 1
 
@@ -34,18 +51,8 @@ def test_a_killed_database_loses_and_doubles_nothing_and_comes_back_by_itself(ow
 @pytest.mark.long
 def test_batches_whose_database_is_killed_are_counted_once_when_they_are_sent_again(own_service: Service, trial: Trial):
     batches = KeyedLoad(own_service, "/database-killed/", trial.seed)
-    times, killed = trial.times(3, 10), 0
-    due = list(accumulate(trial.draw.randint(100, 400) for _ in range(times)))
-
-    def killed_enough() -> bool:
-        nonlocal killed
-        if killed < times and batches.answers[200] > due[killed]:
-            server = postmaster(own_service.data_dir)
-            kill(server, *children(server))
-            killed += 1
-        return killed == times
-
-    batches.keep_sending(killed_enough)
+    times = trial.times(3, 10)
+    batches.keep_sending_while(lambda: kill(*all_of_it(postmaster(own_service.data_dir))), times, trial.draw)
     assert batches.answers[503] > 0, "no batch noticed that the database was killed"
     trial.settle("PostgreSQL killed, hits under keys", times, batches, own_service)
 

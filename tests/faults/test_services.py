@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -48,17 +47,8 @@ def test_a_killed_worker_loses_and_doubles_nothing(own_service: Service, trial: 
 @pytest.mark.long
 def test_batches_whose_worker_is_killed_are_counted_once_when_they_are_sent_again(own_service: Service, trial: Trial):
     batches = KeyedLoad(own_service, "/killed/", trial.seed)
-    times, killed = trial.times(5, 20), 0
-    due = list(accumulate(trial.draw.randint(100, 400) for _ in range(times)))
-
-    def killed_enough() -> bool:
-        nonlocal killed
-        if killed < times and batches.answers[200] > due[killed]:
-            kill(trial.draw.choice(workers(own_service)))
-            killed += 1
-        return killed == times
-
-    batches.keep_sending(killed_enough)
+    times = trial.times(5, 20)
+    batches.keep_sending_while(lambda: kill(trial.draw.choice(workers(own_service))), times, trial.draw)
     assert batches.answers["broken"] > 0, "no connection noticed that a worker was killed"
     trial.settle("worker killed, hits under keys", times, batches, own_service)
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,25 +27,13 @@ from counters.models import Counter, DailyHits, Hit, HourlyHits, IdempotencyKey,
 from counters.reports import items_of_list, reported
 from hitcounter.asgi import conninfo
 from tests.integration.test_parity import ON_THE_DATABASE, ORIGINS, PATHS, START, rows, salted
-from tests.oracle import drop_days
+
+pytestmark = pytest.mark.usefixtures("afresh")
 
 NDJSON = "application/x-ndjson"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ONE_HIT = [{"path": "/a"}]
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def afresh(tables: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Empties the tables and drops the days, as is done before and after."""
-
-    def empty() -> None:
-        tables()
-        drop_days()
-
-    empty()
-    yield empty
-    empty()
 
 
 def send(items: Any, key: str | None = None, **headers: str) -> Any:

@@ -19,7 +19,7 @@ from tests.oracle import DAY
 
 FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
 ANN, BEN = Origin(Dimensions("GET", 200), b"ann"), Origin(Dimensions("GET", 404), b"ben")
-pytestmark = pytest.mark.usefixtures("no_days")
+pytestmark = pytest.mark.usefixtures("afresh")
 
 
 @pytest.fixture

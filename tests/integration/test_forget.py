@@ -46,7 +46,7 @@ HITS = [
     Made(THIRD + HOUR, "/blog", ANN, 2),
 ]
 
-pytestmark = pytest.mark.usefixtures("no_days")
+pytestmark = pytest.mark.usefixtures("afresh")
 
 
 def run(*arguments: str) -> str:

@@ -30,7 +30,6 @@ from tests.oracle import (
     check,
     check_place,
     check_search,
-    drop_days,
     through_the_orm,
     through_the_writer,
 )
@@ -68,18 +67,11 @@ whats = {
 }
 
 
-@pytest.fixture
-def afresh(tables: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Empties the tables and drops the days, as is done at the end. Few counters and days go at once."""
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counters and days go in several steps."""
     monkeypatch.setattr(forget, "COUNTERS_AT_ONCE", 3)
     monkeypatch.setattr(forget, "DAYS_AT_ONCE", 2)
-
-    def empty() -> None:
-        tables()
-        drop_days()
-
-    yield empty
-    empty()
 
 
 def told_apart(hits: list[Made]) -> list[Made]:

@@ -34,7 +34,7 @@ from tests.logs import (
 from tests.oracle import DAY
 from tests.service import PROJECT
 
-pytestmark = pytest.mark.usefixtures("no_days")
+pytestmark = pytest.mark.usefixtures("afresh")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from hitcounter.asgi import conninfo
 from tests.logs import WAIT_SECONDS, Import, balance, counts, in_log, lines, refused, run, until, wait_for
 
 OVERTAKEN = "another import has read on in it meanwhile; run this again."
-pytestmark = [pytest.mark.usefixtures("no_days"), pytest.mark.long]
+pytestmark = [pytest.mark.usefixtures("afresh"), pytest.mark.long]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from counters.questions import ALWAYS, Question
 from counters.reset import reset
 from tests.integration.test_statistics_plans import scans
 
-pytestmark = pytest.mark.usefixtures("no_days")
+pytestmark = pytest.mark.usefixtures("afresh")
 FIRST = date(2026, 3, 1)
 DAY = timedelta(days=1)
 AT = datetime(2026, 3, 1, tzinfo=UTC)

@@ -26,7 +26,7 @@ INSERT INTO counters_hit (at, counter_id, hits, dimensions_id)
 SELECT %(first)s + n / 1000 * interval '1 second', %(counter)s, 1, 1 FROM generate_series(0, %(many)s - 1) AS n
 """
 
-pytestmark = pytest.mark.usefixtures("no_days")
+pytestmark = pytest.mark.usefixtures("afresh")
 
 
 def hit(path: str, at: datetime, by: int = 1) -> None:

@@ -32,7 +32,9 @@ from counters.models import (
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
 from hitcounter.asgi import conninfo
-from tests.oracle import DAY, Made, contents, drop_days, through_the_orm, through_the_writer
+from tests.oracle import DAY, Made, contents, through_the_orm, through_the_writer
+
+pytestmark = pytest.mark.usefixtures("afresh")
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 SECOND, THIRD, FOURTH = FIRST + DAY, FIRST + 2 * DAY, FIRST + 3 * DAY
@@ -40,19 +42,6 @@ PERSON = Origin(Dimensions("GET", 200, country="DE"), b"ann")
 PROGRAM = Origin(Dimensions("GET", 404, browser="curl", bot=True), b"bob")
 ONE_HOUR = timedelta(hours=1)
 LATER = FOURTH + ONE_HOUR
-
-
-@pytest.fixture(autouse=True)
-def afresh(tables: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Empties the tables and drops the days, as is done before and after."""
-
-    def empty() -> None:
-        tables()
-        drop_days()
-
-    empty()
-    yield empty
-    empty()
 
 
 def maintain(at: datetime, keep_hits_days: int = 30, keep_hours_days: int = 400) -> list[str]:

@@ -1,7 +1,7 @@
 """Migrations: what was written before them means the same afterwards."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -17,19 +17,14 @@ from counters.maintenance import maintain
 from counters.models import Counter, DailyHits, DimensionSet, Hit, Rollup
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
-from tests.oracle import DAY, contents, drop_days
+from tests.oracle import DAY, contents
+
+pytestmark = pytest.mark.usefixtures("afresh")
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 NOON = FIRST + DAY / 2
 ANN = Origin(Dimensions("GET", consumer='"route":'), b"ann")
 BOT = Origin(Dimensions("GET", bot=True), b"bot")
-
-
-@pytest.fixture(autouse=True)
-def _afresh(tables: Callable[[], None]) -> Iterator[None]:
-    drop_days()
-    yield
-    drop_days()
 
 
 @contextmanager

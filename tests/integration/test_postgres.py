@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -21,6 +22,7 @@ from hitcounter.postgres import (
     PrivatePostgres,
     binaries,
 )
+from tests.processes import children
 
 
 @pytest.fixture
@@ -114,11 +116,14 @@ def test_a_link_in_the_place_of_the_data_is_not_followed(directory: Path, tmp_pa
     assert "remove" not in str(refused.value)
 
 
-def test_it_starts_again_after_a_crash(directory: Path):
+@pytest.mark.parametrize(
+    "doomed", [postmaster, lambda directory: children(postmaster(directory))[0]], ids=["all", "one"]
+)
+def test_it_starts_again_after_a_crash(directory: Path, doomed: Callable[[Path], int]):
     with PrivatePostgres(directory).held() as database:
         with psycopg.connect(database.url) as connection:
             connection.execute("CREATE TABLE survived AS SELECT 1 AS n")
-        os.kill(postmaster(directory), signal.SIGKILL)
+        os.kill(doomed(directory), signal.SIGKILL)
         while database.running():
             time.sleep(0.05)
         database.start()

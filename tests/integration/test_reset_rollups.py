@@ -1,6 +1,6 @@
 """A reset of a path whose days are rolled up: its own figures go; what is told of all paths goes as far as it can."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,7 +15,9 @@ from counters.models import Counter, DailyHits, DailyPaths, Hit, LateDay, Rolled
 from counters.periods import Period
 from counters.questions import ALWAYS, Question
 from counters.reset import reset
-from tests.oracle import DAY, Made, drop_days, through_the_orm, through_the_writer
+from tests.oracle import DAY, Made, through_the_orm, through_the_writer
+
+pytestmark = pytest.mark.usefixtures("afresh")
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 SECOND, THIRD, FOURTH = FIRST + DAY, FIRST + 2 * DAY, FIRST + 3 * DAY
@@ -39,19 +41,6 @@ HITS = [
     Made(THIRD + ONE_HOUR, "/blog", BEN, 2),
 ]
 OTHERS = [made for made in HITS if made.path != RESET]
-
-
-@pytest.fixture(autouse=True)
-def afresh(tables: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Empties the tables and drops the days, as is done before and after."""
-
-    def empty() -> None:
-        tables()
-        drop_days()
-
-    drop_days()
-    yield empty
-    drop_days()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ The same questions are asked at every stage of the days' life. Where what is kep
 nowhere else; no other number is ever told.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,6 @@ from tests.oracle import (
     check_place,
     check_search,
     contents,
-    drop_days,
     through_the_orm,
     through_the_writer,
 )
@@ -232,18 +231,6 @@ def oracle_settings(examples: int) -> settings:
             Phase.generate,
         ],  # to shrink takes longer than a test may; add Phase.shrink to look closer
     )
-
-
-@pytest.fixture
-def afresh(tables: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Empties the tables and drops the days, as is done at the end."""
-
-    def empty() -> None:
-        tables()
-        drop_days()
-
-    yield empty
-    empty()
 
 
 class Versions:
