@@ -3,6 +3,7 @@
 import asyncio
 import os
 import warnings
+from collections.abc import Awaitable
 from importlib import import_module
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from django.conf import settings
 from counters.admission import new_paths
 from counters.clients import origins
 from counters.conf import MOST_BODY_BYTES, MOST_FORM_BYTES
-from counters.ingest.app import Receive, Scope, Send, count_hit, count_view, is_counted, is_pixel
+from counters.ingest.app import Answer, Counting, Receive, Scope, Send
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
 from hitcounter.bodies import Body, BodyRefused, Room, SmallBody, answer
@@ -31,7 +32,6 @@ from hitcounter.sampling import Sampling
 # WhiteNoise hands out its files, which are small, as iterators that are not asynchronous; our own are.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
 
-origin_of = origins().of
 _HITS = b"/hits/"
 _CREDENTIALS = (b"authorization", b"cookie")
 #: For eight of the largest at once.
@@ -45,12 +45,21 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _lifespan(scope, receive, send)
     elif scope["type"] != "http":
         await _refuse_websocket(receive, send)
-    elif is_counted(scope):
-        await count_hit(scope["state"]["recorder"], origin_of, scope, send)
-    elif is_pixel(scope):
-        await count_view(scope["state"]["recorder"], origin_of, scope, send)
+    elif counted := _counted(scope):
+        status, headers, body = await counted
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
     else:
         await _ask_django(scope, receive, send)
+
+
+def _counted(scope: Scope) -> Awaitable[Answer] | None:
+    """What is answered to a request that counts. The server asks the same first (hitcounter/protocol.py)."""
+    counting: Counting = scope["state"]["counting"]
+    client = scope["client"]
+    return counting.answer_of(
+        scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], client[0] if client else None
+    )
 
 
 async def _ask_django(scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +96,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await recorder.start()
     housekeeping.start()
     sampling.start()
-    scope["state"]["recorder"] = recorder
+    scope["state"]["counting"] = Counting(recorder, origins().of)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.gather(recorder.close(), housekeeping.close(), sampling.close())

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import BaseTransport
+from collections.abc import Awaitable
 from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -15,6 +16,9 @@ TAKE_SECONDS = 60
 #: A connection that comes to rest while its worker ends is kept for so long, for a request that is on its way already.
 LAST_REST_SECONDS = 1
 POLL_SECONDS = 0.05
+
+#: Status, headers and body.
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 # Each protocol asks whether the parser in C is there, and notes the answer with its own class; then gunicorn reads what
@@ -46,6 +50,39 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
     def connection_lost(self, exc: Exception | None) -> None:
         self._take_again()
         super().connection_lost(exc)
+
+    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
+        """Answer one request, and return whether the connection goes on.
+
+        What is counted is counted here, by the application's `counting`: a task, a scope and messages, as an ASGI
+        application has them for each request, would take longer than all else that is done for a hit.
+        """
+        counted = self._counted(request, peername)
+        if counted is None:
+            return await super()._serve_http_request(request, sockname, peername)  # type: ignore[no-any-return]
+        status, headers, body = await counted
+        if self._closed:
+            return False
+        if self._response_omits_body(request.method, status):
+            headers, body = self._strip_body_framing_headers(headers, status), b""
+        close = self._will_close(request, False)
+        self._send_response_start(status, headers, request, close)
+        self._send_body(body)
+        if self._flow_control.write_paused:
+            await self._flow_control.drain()
+        return not close
+
+    def _counted(self, request: Any, peername: Any) -> Awaitable[Answer] | None:
+        """What is answered to a request that is counted, if this is one, and all of it is there."""
+        counting = self.worker.state.get("counting")
+        if counting is None or not self._body_receiver._complete:
+            return None
+        query = request.query.encode("latin-1") if request.query else b""
+        address = peername[0] if peername else None
+        answer: Awaitable[Answer] | None = counting.answer_of(
+            request.method, request.raw_path, query, request.headers_bytes, address
+        )
+        return answer
 
     def _take_again(self) -> None:
         if self._giving_up:

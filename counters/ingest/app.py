@@ -1,7 +1,7 @@
-"""The ASGI application of what is counted: a hit in, its place in the count out, or the pixel, after the commit."""
+"""What is counted without Django: a hit in, its place in the count out, or the pixel, after the commit."""
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from counters import metrics, pixel
@@ -22,6 +22,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+#: Status, headers and body.
+Answer = tuple[int, Headers, bytes]
 #: Where a request comes from: by its method, its headers and the address of its peer (origins.Origins.of).
 OriginOf = Callable[[str, Headers, str | None], Origin]
 
@@ -43,63 +45,53 @@ for _reason in (*_REFUSALS, *NotRecorded.__subclasses__(), Unknown):
     metrics.refused(_reason)  # is 0 from now on, rather than unknown
 
 
-def is_counted(scope: Scope) -> bool:
-    """Whether this request's path is one of those that are counted."""
-    return scope["raw_path"].startswith(_COUNTED)  # type: ignore[no-any-return]
+class Counting:
+    """Answers what is counted: hits, and the page views that the pixel tells of."""
+
+    def __init__(self, recorder: Recorder, origin_of: OriginOf) -> None:
+        self._recorder = recorder
+        self._origin_of = origin_of
+
+    def answer_of(
+        self, method: str, raw_path: bytes, query: bytes, headers: Headers, address: str | None
+    ) -> Coroutine[Any, Any, Answer] | None:
+        """What a request from the peer at this address is answered, its body unread; None if it is not counted."""
+        if raw_path.startswith(_COUNTED):
+            return self._hit(method, raw_path, headers, address)
+        if raw_path == _PIXEL:
+            return self._view(method, query, headers, address)
+        return None
+
+    async def _hit(self, method: str, raw_path: bytes, headers: Headers, address: str | None) -> Answer:
+        if method not in COUNTED_METHODS:
+            return _refusal(405, {"detail": f"{method} is not counted, GET is."}, [*_JSON, _ALLOW])
+        try:
+            path = check_path(raw_path.decode("latin-1"))
+            if method == "HEAD":
+                return _answer(200, b"", _JSON)
+            counted, place = await self._recorder.record(path, self._origin_of(method, headers, address))
+        except (HitRefused, NotRecorded) as reason:
+            return _not_counted(reason, _JSON)
+        return _answer(200, f'{{"path": {_quoted(counted)}, "count": {place}}}'.encode(), _JSON)
+
+    async def _view(self, method: str, query: bytes, headers: Headers, address: str | None) -> Answer:
+        if method not in pixel.METHODS:
+            return _refusal(405, {"detail": pixel.NOT_ALLOWED.format(method)}, [*_PIXEL_JSON, _PIXEL_ALLOW])
+        try:
+            view = pixel.page_view(query)
+            if method != "HEAD":
+                origin = self._origin_of(pixel.COUNTED_AS, view.headers(headers), address)
+                await self._recorder.record(view.path, origin)
+        except (HitRefused, NotRecorded) as reason:
+            return _not_counted(reason, _PIXEL_JSON)
+        return _answer(204, b"", _PIXEL_HEADERS) if method == "POST" else _answer(200, pixel.GIF, _GIF)
 
 
-def is_pixel(scope: Scope) -> bool:
-    """Whether this request is for the pixel, which tells of a page view."""
-    return scope["raw_path"] == _PIXEL  # type: ignore[no-any-return]
-
-
-async def count_hit(recorder: Recorder, origin_of: OriginOf, scope: Scope, send: Send) -> None:
-    """Answer one request for a counted path; the request's body is not read."""
-    method = scope["method"]
-    if method not in COUNTED_METHODS:
-        await _refuse(send, 405, {"detail": f"{method} is not counted, GET is."}, [*_JSON, _ALLOW])
-        return
-    try:
-        path = check_path(scope["raw_path"].decode("latin-1"))
-        if method == "HEAD":
-            await _answer(send, 200, b"", _JSON)
-            return
-        client = scope["client"]
-        origin = origin_of(method, scope["headers"], client[0] if client else None)
-        counted, place = await recorder.record(path, origin)
-    except HitRefused as refusal:
-        metrics.refused(type(refusal)).inc()
-        await _refuse(send, refusal.status, refusal.problem, _JSON)
-    except NotRecorded as reason:
-        metrics.refused(type(reason)).inc()
-        await _refuse(send, 503, {"detail": str(reason)}, [*_JSON, _RETRY])
-    else:
-        await _answer(send, 200, f'{{"path": {_quoted(counted)}, "count": {place}}}'.encode(), _JSON)
-
-
-async def count_view(recorder: Recorder, origin_of: OriginOf, scope: Scope, send: Send) -> None:
-    """Answer one request for the pixel: the page view that it tells of is a hit; the request's body is not read."""
-    method = scope["method"]
-    if method not in pixel.METHODS:
-        await _refuse(send, 405, {"detail": pixel.NOT_ALLOWED.format(method)}, [*_PIXEL_JSON, _PIXEL_ALLOW])
-        return
-    try:
-        view = pixel.page_view(scope["query_string"])
-        if method != "HEAD":
-            client = scope["client"]
-            origin = origin_of(pixel.COUNTED_AS, view.headers(scope["headers"]), client[0] if client else None)
-            await recorder.record(view.path, origin)
-    except HitRefused as refusal:
-        metrics.refused(type(refusal)).inc()
-        await _refuse(send, refusal.status, refusal.problem, _PIXEL_JSON)
-    except NotRecorded as reason:
-        metrics.refused(type(reason)).inc()
-        await _refuse(send, 503, {"detail": str(reason)}, [*_PIXEL_JSON, _RETRY])
-    else:
-        if method == "POST":
-            await _answer(send, 204, b"", _PIXEL_HEADERS)
-        else:
-            await _answer(send, 200, pixel.GIF, _GIF)
+def _not_counted(reason: HitRefused | NotRecorded, headers: Headers) -> Answer:
+    metrics.refused(type(reason)).inc()
+    if isinstance(reason, HitRefused):
+        return _refusal(reason.status, reason.problem, headers)
+    return _refusal(503, {"detail": str(reason)}, [*headers, _RETRY])
 
 
 def _quoted(path: str) -> str:
@@ -109,11 +101,9 @@ def _quoted(path: str) -> str:
     return f'"{path}"'
 
 
-async def _refuse(send: Send, status: int, problem: dict[str, Any], headers: Headers) -> None:
-    await _answer(send, status, json.dumps(problem).encode(), headers)
+def _refusal(status: int, problem: dict[str, Any], headers: Headers) -> Answer:
+    return _answer(status, json.dumps(problem).encode(), headers)
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+def _answer(status: int, body: bytes, headers: Headers) -> Answer:
+    return status, [*headers, (b"content-length", b"%d" % len(body))], body

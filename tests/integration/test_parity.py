@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from counters import bulk
 from counters.clients import origins
 from counters.dimensions import Dimensions, Origin
-from counters.ingest.app import count_hit, count_view
+from counters.ingest.app import Counting
 from counters.ingest.recorder import Recorder
 from counters.ingest.writer import PostgresWriter
 from counters.models import Counter, DimensionSet, Hit, HourlyHits, VisitorSalt
@@ -206,17 +206,15 @@ def views_told_to_django(views: list[tuple[str, str]]) -> list[Any]:
 async def views_told_to_the_fast_lane(views: list[tuple[str, str]], database: str) -> list[Any]:
     recorder = Recorder(PostgresWriter(database))
     await recorder.start()
+    counting = Counting(recorder, origins().of)
     answers: list[Any] = []
     for method, query in views:
-        sent: list[Any] = []
-
-        async def send(message: Any, sent: list[Any] = sent) -> None:
-            sent.append(message)
-
-        scope = {"method": method, "query_string": query.encode(), "headers": PAGE, "client": ("127.0.0.1", 4711)}
-        await count_view(recorder, origins().of, scope, send)
-        headers = {name.decode().title(): value.decode() for name, value in sent[0]["headers"]}
-        answers.append(said(method, sent[0]["status"], headers, sent[1]["body"]))
+        answering = counting.answer_of(method, b"/pixel.gif", query.encode(), PAGE, "127.0.0.1")
+        assert answering
+        status, headers, content = await answering
+        answers.append(
+            said(method, status, {name.decode().title(): value.decode() for name, value in headers}, content)
+        )
     await recorder.close()
     return answers
 
@@ -245,18 +243,14 @@ def counted() -> Any:
 
 async def asked_of_the_fast_lane(requests: list[tuple[str, str]]) -> list[tuple[int, str | None, Any]]:
     recorder = Recorder(PostgresWriter(conninfo()))
+    counting = Counting(recorder, origins().of)
     await recorder.start()
     answers = []
     for method, path in requests:
-        sent: list[Any] = []
-
-        async def send(message: Any, sent: list[Any] = sent) -> None:
-            sent.append(message)
-
-        scope = {"method": method, "raw_path": path.encode(), "headers": HEADERS, "client": ("127.0.0.1", 4711)}
-        await count_hit(recorder, origins().of, scope, send)
-        headers = {name.decode().title(): value.decode() for name, value in sent[0]["headers"]}
-        answers.append((sent[0]["status"], headers.get("Allow"), body(sent[1]["body"])))
+        answering = counting.answer_of(method, path.encode(), b"", HEADERS, "127.0.0.1")
+        assert answering
+        status, headers, content = await answering
+        answers.append((status, dict(headers).get(b"allow", b"").decode() or None, body(content)))
     await recorder.close()
     return answers
 

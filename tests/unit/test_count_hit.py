@@ -1,4 +1,4 @@
-"""The ASGI application of the counted paths: what a request is answered, without a database."""
+"""The fast lane: what a hit is answered, without a database."""
 
 import json
 from typing import Any
@@ -7,21 +7,16 @@ import pytest
 
 from counters.dimensions import PLAIN
 from counters.hits import DatabaseRefused
-from counters.ingest.app import count_hit, is_counted
+from counters.ingest.app import Counting
 from counters.ingest.recorder import DatabaseGone, QueueFull
 from tests.recorders import FakeRecorder, Refusing
 
 
 async def ask(recorder: Any, path: bytes, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "raw_path": path, "headers": [], "client": ("192.0.2.1", 4711)}
-    await count_hit(recorder, lambda *_: PLAIN, scope, send)
-    start, body = sent
-    return start["status"], dict(start["headers"]), body["body"]
+    answering = Counting(recorder, lambda *_: PLAIN).answer_of(method, path, b"", [], "192.0.2.1")
+    assert answering
+    status, headers, body = await answering
+    return status, dict(headers), body
 
 
 async def test_a_hit_is_answered_with_its_path_and_its_place():
@@ -82,4 +77,7 @@ async def test_a_hit_that_the_database_refuses_is_a_bad_request():
     ("path", "counted"), [(b"/api/", True), (b"/api/a", True), (b"/api", False), (b"/apis/", False), (b"//api/", False)]
 )
 def test_what_is_counted_begins_with_api(path, counted):
-    assert is_counted({"raw_path": path}) is counted
+    answering = Counting(FakeRecorder(), lambda *_: PLAIN).answer_of("GET", path, b"", [], None)
+    assert (answering is not None) is counted
+    if answering:
+        answering.close()

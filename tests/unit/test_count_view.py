@@ -9,7 +9,7 @@ from counters import pixel
 from counters.clients import origins
 from counters.dimensions import Dimensions
 from counters.hits import DatabaseRefused
-from counters.ingest.app import count_view, is_pixel
+from counters.ingest.app import Counting
 from counters.ingest.recorder import DatabaseGone, QueueFull
 from tests.recorders import FakeRecorder, Refusing
 
@@ -19,15 +19,10 @@ VIEW = b"path=/blog/"
 async def ask(
     recorder: Any, query: bytes = VIEW, method: str = "GET", headers: Any = ()
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"method": method, "query_string": query, "headers": headers, "client": ("192.0.2.1", 4711)}
-    await count_view(recorder, origins().of, scope, send)
-    start, body = sent
-    return start["status"], dict(start["headers"]), body["body"]
+    answering = Counting(recorder, origins().of).answer_of(method, b"/pixel.gif", query, headers, "192.0.2.1")
+    assert answering
+    status, answered, body = await answering
+    return status, dict(answered), body
 
 
 async def test_a_view_is_recorded_and_answered_with_the_pixel():
@@ -125,4 +120,7 @@ async def test_any_site_may_embed_and_read_every_answer_and_nobody_keeps_it(reco
     [(b"/pixel.gif", True), (b"/pixel.gif/", False), (b"/a/pixel.gif", False), (b"/pixel_gif", False)],
 )
 def test_the_pixel_is_at_one_address(path, found):
-    assert is_pixel({"raw_path": path}) is found
+    answering = Counting(FakeRecorder(), origins().of).answer_of("GET", path, VIEW, [], None)
+    assert (answering is not None) is found
+    if answering:
+        answering.close()
