@@ -60,7 +60,12 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
         counted = self._counted(request, peername)
         if counted is None:
             return await super()._serve_http_request(request, sockname, peername)  # type: ignore[no-any-return]
-        status, headers, body = await counted
+        try:
+            status, headers, body = await counted
+        except Exception:  # a defect of ours
+            self.log.exception("A request that is counted could not be answered")
+            self._send_error_response(500, "Internal Server Error")
+            return False
         if self._closed:
             return False
         if self._response_omits_body(request.method, status):
