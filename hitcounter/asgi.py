@@ -96,7 +96,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await recorder.start()
     housekeeping.start()
     sampling.start()
-    scope["state"]["counting"] = Counting(recorder, origins().of)
+    scope["state"] |= {"recorder": recorder, "counting": Counting(recorder, origins().of)}
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.gather(recorder.close(), housekeeping.close(), sampling.close())
