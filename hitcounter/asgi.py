@@ -29,6 +29,8 @@ from hitcounter.conninfo import parameters
 from hitcounter.housekeeping import Housekeeping
 from hitcounter.sampling import Sampling
 
+origin_of = origins().of
+
 # WhiteNoise hands out its files, which are small, as iterators that are not asynchronous; our own are.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")
 
@@ -55,7 +57,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _counted(scope: Scope) -> Awaitable[Answer] | None:
     """What is answered to a request that counts. The server asks the same first (hitcounter/protocol.py)."""
-    counting: Counting = scope["state"]["counting"]
+    counting: Counting | None = scope.get("state", {}).get("counting")
+    if counting is None:  # a server without lifespan state: Django counts, too, in its way
+        return None
     client = scope["client"]
     return counting.answer_of(
         scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], client[0] if client else None
@@ -96,7 +100,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await recorder.start()
     housekeeping.start()
     sampling.start()
-    scope["state"] |= {"recorder": recorder, "counting": Counting(recorder, origins().of)}
+    scope["state"] |= {"recorder": recorder, "counting": Counting(recorder, origin_of)}
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.gather(recorder.close(), housekeeping.close(), sampling.close())

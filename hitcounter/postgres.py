@@ -154,7 +154,7 @@ class PrivatePostgres:
             self._server.wait()
 
     def running(self) -> bool:
-        """Whether a server takes connections, or will once it has recovered."""
+        """Whether a server takes connections, will once it has recovered, or is about to end."""
         # Waited for, since a dead process that nobody has waited for looks alive to the server that is to follow it.
         if self._server and self._server.poll() is None:
             return True

@@ -75,6 +75,9 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
         self._send_body(body)
         if self._flow_control.write_paused:
             await self._flow_control.drain()
+        if self._callback_parser.remaining():
+            # The next request is there already, and may be answered without a wait as well: others have their turn.
+            await asyncio.sleep(0)
         return not close
 
     def _counted(self, request: Any, peername: Any) -> Awaitable[Answer] | None:

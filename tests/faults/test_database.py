@@ -41,7 +41,9 @@ def test_a_killed_database_loses_and_doubles_nothing_and_comes_back_by_itself(
         for _ in range(times):
             load.wait_for(300)
             time.sleep(trial.draw.uniform(0, 0.2))
-            kill(*doomed(postmaster(own_service.data_dir)))
+            found = doomed(postmaster(own_service.data_dir))
+            assert found, "there is nothing to be killed"
+            kill(*found)
         load.wait_for(300)
     trial.settle(fault, times, load, own_service, f"503 within {load.slowest[503]:.2f} s")
     assert set(load.answers) == {200, 503}, load.answers

@@ -140,3 +140,17 @@ async def test_a_request_whose_body_is_still_to_come_is_the_applications():
 async def test_a_defect_is_answered_and_ends_the_connection():
     answered = await exchange(request("GET /api/defect"), request("GET /api/a"))
     assert answered.startswith(b"HTTP/1.1 500 ") and answered.count(b"HTTP/1.1 ") == 1
+
+
+async def test_many_requests_at_once_leave_others_their_turn():
+    turns = 0
+
+    def take_turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(take_turn)
+
+    take_turn()
+    answered = await exchange(request("HEAD /api/a") * 100, LAST)
+    turns_taken, turns = turns, -1_000_000
+    assert answered.count(b"HTTP/1.1 ") == 101 and turns_taken > 100
