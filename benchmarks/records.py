@@ -2,11 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 MILLION = 1_000_000
+STATEMENTS, READS = "limits", "reads"  # the parts that have no rounds
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Read:
 
 @dataclass
 class Results:
-    """All of one run of the suite; `about` says on what machine, with what versions and options."""
+    """All of the suite's runs on one day and commit; `about` says on what machine, and each part with what options."""
 
     about: dict[str, Any]
     rounds: list[Round] = field(default_factory=list)
@@ -87,9 +88,37 @@ class Results:
             [Read(**one) for one in told["reads"]],
         )
 
+    @property
+    def parts(self) -> set[str]:
+        """Those that have figures."""
+        without_rounds = {part for part, found in ((STATEMENTS, self.statements), (READS, self.reads)) if found}
+        return {one.part for one in self.rounds} | without_rounds
+
+    def without(self, parts: Collection[str]) -> "Results":
+        return Results(
+            self.about,
+            [one for one in self.rounds if one.part not in parts],
+            [] if STATEMENTS in parts else self.statements,
+            [] if READS in parts else self.reads,
+        )
+
     def select(self, part: str, **wanted: object) -> list[Round]:
         """The rounds of a part whose fields have these values."""
         return matching([one for one in self.rounds if one.part == part], **wanted)
+
+
+def merged(earlier: Results, later: Results) -> Results:
+    """Both; of a part that both have measured, what the later one found, with its options."""
+    kept = earlier.without(later.parts)
+    begun = {part: told for part, told in later.about["parts"].items() if part in later.parts}
+    about = {
+        **later.about,
+        "begun": earlier.about["begun"],
+        "changed": earlier.about["changed"] or later.about["changed"],
+        "parts": earlier.about["parts"] | begun,
+        "stores": earlier.about["stores"] | later.about["stores"],
+    }
+    return Results(about, kept.rounds + later.rounds, kept.statements + later.statements, kept.reads + later.reads)
 
 
 def matching(some: Iterable[Any], **wanted: object) -> list[Any]:

@@ -46,7 +46,7 @@ def markdown(results: Results, pictures: Sequence[tuple[str, str]]) -> str:
 
 def _head(results: Results) -> Lines:
     about = results.about
-    machine, options = about["machine"], about["options"]
+    machine = about["machine"]
     yield f"# Benchmarks of {about['begun'][:10]}, commit {about['commit']}"
     yield ""
     yield (
@@ -59,14 +59,21 @@ def _head(results: Results) -> Lines:
         yield "**The checkout had changes that are in no commit.**"
     yield ""
     yield (
-        f"{options['rounds']} rounds of {options['seconds']} s of each contestant in turn, after one that warms up;"
-        f" {options['workers']} workers each where nothing else is said. wrk and the databases share the machine with"
-        " what they drive. Figures are medians, in brackets the least and the greatest; a ratio is one of neighbouring"
+        "Rounds of each contestant in turn, after one that warms up. wrk and the databases share the machine with what"
+        " they drive. Figures are medians, in brackets the least and the greatest; a ratio is one of neighbouring"
         " rounds. Requests that failed are in no rate."
     )
-    if about.get("stores"):
-        yield ""
-        yield from (f"- {_label(name)}: {store}" for name, store in about["stores"].items())
+    yield ""
+    yield from _options(about["parts"])
+    yield from (f"- {_label(name)}: {store}" for name, store in about["stores"].items())
+
+
+def _options(parts: dict[str, dict[str, Any]]) -> Lines:
+    """A line for all parts that were measured with the same options."""
+    told = {part: f"{of['rounds']} rounds of {of['seconds']} s, {of['workers']} workers" for part, of in parts.items()}
+    for options in dict.fromkeys(told.values()):
+        names = ", ".join(part for part, its in told.items() if its == options)
+        yield f"- {names}: {options} where nothing else is said"
 
 
 def _goals(results: Results) -> Lines:

@@ -11,7 +11,8 @@
 
 All contestants of a part run at once, each on a store of its own, and are driven one after the other, a round of each,
 then a round of each again; only one is driven at a time. Needs wrk and redis-server. Writes a JSON file, and a report
-with its pictures beside it, into benchmarks/results/, after each part what there is.
+with its pictures beside it, into benchmarks/results/, after each part what there is. Another run on the same day and
+commit replaces the parts that it measures, and keeps the others.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from benchmarks import growth, rounds, statement, wrk
 from benchmarks.contestants import KINDS, Contestant
 from benchmarks.environments import BENCHMARKS, python_with
 from benchmarks.growth import Held
-from benchmarks.records import Read, Results, Round
+from benchmarks.records import Read, Results, Round, merged
 from benchmarks.report import PICTURES, markdown
 from benchmarks.rounds import Turn
 from benchmarks.stores import Postgres, Redis
@@ -49,6 +50,7 @@ COST_SECONDS = 4  # a round of `cost` is so many times as long
 ZIPF_PATHS = 1_000_000
 #: Those that stay in minutes. The goals ask for 50000000:5000000 as well.
 READS = (Held(1_000_000, 10_000), Held(1_000_000, 1_000_000))
+OPTIONS = ("rounds", "seconds", "workers", "requests")  # those that are told of each part
 PACKAGES = ("django", "gunicorn", "gunicorn-h1c", "uvloop", "psycopg")
 
 
@@ -66,7 +68,22 @@ class Suite:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.results = Results(about(options))
+        self.results = Results(about())
+
+    @property
+    def stem(self) -> Path:
+        """What the names of its files have in common."""
+        told = self.results.about
+        directory: Path = self.options.results
+        return directory / f"{told['begun'][:10]}-{told['commit']}"
+
+    def measure(self, part: str) -> None:
+        self.results.about["parts"][part] = {name: getattr(self.options, name) for name in OPTIONS}
+        PARTS[part](self)
+        self.write()
+
+    def write(self) -> None:
+        write(self.results, self.stem)
 
     def counting(self) -> None:
         with started(self.options.contestants, self.options.workers) as running:
@@ -122,7 +139,7 @@ class Suite:
             self.results.reads.append(one)
 
     def _tell_stores(self, running: dict[str, Contestant]) -> None:
-        self.results.about["stores"] = {name: one.store.about() for name, one in running.items() if one.store.about()}
+        self.results.about["stores"] |= {name: one.store.about() for name, one in running.items() if one.store.about()}
 
 
 PARTS: dict[str, Callable[[Suite], None]] = {
@@ -144,8 +161,8 @@ def know_paths(contestant: Contestant) -> None:
         contestant.store.fill_sorted_set((path, 0) for path in paths)
 
 
-def about(options: argparse.Namespace) -> dict[str, Any]:
-    """The machine, the versions and the options."""
+def about() -> dict[str, Any]:
+    """The machine and the versions; what each part was measured with, and each store is, comes to it later."""
     processors = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.+)", processors.read_text()) if processors.exists() else None
     return {
@@ -159,7 +176,8 @@ def about(options: argparse.Namespace) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()}",
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}, **_tools()},
-        "options": {name: getattr(options, name) for name in ("parts", "rounds", "seconds", "workers", "requests")},
+        "parts": {},
+        "stores": {},
     }
 
 
@@ -183,21 +201,23 @@ def _said(*command: str) -> str:
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True).stdout.strip()
 
 
-def write(results: Results, directory: Path) -> Path:
-    """Write the JSON file and the report, without pictures, and return what their names have in common."""
-    directory.mkdir(parents=True, exist_ok=True)
-    stem = directory / f"{results.about['begun'][:10]}-{results.about['commit']}"
-    stem.with_suffix(".json").write_text(results.to_json())
+def write(results: Results, stem: Path) -> None:
+    """Write the JSON file and the report, without pictures; what the file has of other parts is kept."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    file = stem.with_suffix(".json")
+    if file.exists():
+        results = merged(Results.from_json(file.read_text()), results)
+    file.write_text(results.to_json())
     stem.with_suffix(".md").write_text(markdown(results, pictures=[]))
-    return stem
 
 
-def draw(results: Results, stem: Path) -> None:
+def draw(stem: Path) -> None:
     """Make the pictures, with what draws them in an environment of its own, and put them into the report."""
     python = python_with("pictures", BENCHMARKS / "requirements.txt")
     subprocess.run([python, "-m", "benchmarks.pictures", stem.with_suffix(".json")], cwd=PROJECT, check=True)
     made = [name for name in PICTURES if picture_of(stem, name).exists()]
     pictures = [(PICTURES[name], picture_of(stem, name).name) for name in made]
+    results = Results.from_json(stem.with_suffix(".json").read_text())
     stem.with_suffix(".md").write_text(markdown(results, pictures))
 
 
@@ -231,10 +251,9 @@ def main() -> None:
     wrk.prepare("redis-server")
     suite = Suite(options)
     for part in options.parts:
-        PARTS[part](suite)
-        stem = write(suite.results, options.results)
-    draw(suite.results, stem)
-    print(f"{stem.with_suffix('.md')}, after {(time.monotonic() - begun) / 60:.0f} minutes")
+        suite.measure(part)
+    draw(suite.stem)
+    print(f"{suite.stem.with_suffix('.md')}, after {(time.monotonic() - begun) / 60:.0f} minutes")
 
 
 if __name__ == "__main__":

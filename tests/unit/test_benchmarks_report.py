@@ -13,7 +13,7 @@ ABOUT = {
     "changed": False,
     "machine": {"processor": "Some CPU", "cores": 2, "memory": 8 * 2**30, "system": "Linux 6"},
     "versions": {"python": "3.11.7"},
-    "options": {"parts": ["counting"], "rounds": 2, "seconds": 1, "workers": 2, "requests": "mix"},
+    "parts": {"counting": {"rounds": 2, "seconds": 1, "workers": 2, "requests": "mix"}},
     "stores": {"quart_redis": "Redis 7, save ''"},
 }
 
@@ -133,6 +133,7 @@ def test_the_report_has_medians_and_ratios_of_neighbouring_rounds():
     assert "| this service, fast lane | 2,000 (1,000 to 3,000) |" in told
     assert "| an empty ASGI application | 0.62 (0.50 to 0.75) |" in told
     assert "Some CPU, 2 cores, 8 GB" in told
+    assert "- counting: 2 rounds of 1 s, 2 workers where nothing else is said" in told
     assert "Redis 7, save ''" in told
 
 
