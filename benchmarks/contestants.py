@@ -146,6 +146,10 @@ class Contestant(Service):
         except requests.RequestException:
             return False
 
+    def cpu(self) -> float:
+        """CPU seconds that its server and its store have used."""
+        return _cpu([*tree(self.process.pid), *tree(self.store.pid)])
+
     def usage(self) -> Usage:
         server, store = tree(self.process.pid), tree(self.store.pid)
         return Usage(_cpu(server), _cpu(store), _memory(server), _memory(store))

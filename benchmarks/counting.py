@@ -3,8 +3,8 @@
     python -m benchmarks.counting [--seconds 4] [--rounds 5] [--connections 32 64 256] [--requests visitors]
 
 Drives this service and an ASGI application that does nothing, under the same gunicorn settings, in turn, and prints a
-line for each number of connections: medians, and the ratio of neighbouring rounds. Every hit that is answered has been
-committed, in all tables. Writes no file; the suite does (benchmarks/suite.py).
+line for each number of connections: medians, and the ratio of rounds of the same number. Every hit that is answered has
+been committed, in all tables. Writes no file; the suite does (benchmarks/suite.py).
 """
 
 import argparse

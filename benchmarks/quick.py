@@ -1,4 +1,4 @@
-"""Whether counting has become slower: ratios of neighbouring rounds alone, in less than two minutes.
+"""Whether counting has become slower: ratios alone, of rounds that were seconds apart, in less than two minutes.
 
     python -m benchmarks.quick [--rounds 5] [--seconds 1]
 

@@ -145,6 +145,6 @@ def figure_of(some: Iterable[Any], name: str) -> Figure | None:
 
 
 def ratio(some: Sequence[Any], others: Sequence[Any], name: str = "rate") -> Figure | None:
-    """Of a field, in rounds that were neighbours: those of the same number."""
+    """Of a field, in rounds of the same number: those of one pass over all turns, seconds apart."""
     beside = {one.number: float(getattr(one, name)) for one in others}
     return figure([getattr(one, name) / beside[one.number] for one in some if beside.get(one.number)])

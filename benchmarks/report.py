@@ -60,8 +60,9 @@ def _head(results: Results) -> Lines:
     yield ""
     yield (
         "Rounds of each contestant in turn, after one that warms up. wrk and the databases share the machine with what"
-        " they drive. Figures are medians, in brackets the least and the greatest; a ratio is one of neighbouring"
-        " rounds. Requests that failed are in no rate."
+        " they drive. Figures are medians, in brackets the least and the greatest; a ratio is one of"
+        " rounds of the same number: those of one pass over all contestants, seconds apart. Requests that failed are in"
+        " no rate."
     )
     yield ""
     yield from _options(about["parts"])

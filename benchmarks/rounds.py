@@ -1,6 +1,7 @@
 """Rounds in turn: each contestant once, then each again, so that all see the same moods of the machine."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks import wrk
@@ -8,6 +9,11 @@ from benchmarks.contestants import Contestant
 from benchmarks.records import Round
 
 WARM_UP_SECONDS = 1
+#: Who uses less CPU time than this while it is watched has nothing left to do. The kernel counts hundredths of a
+#: second, and one of them may fall to a server that is idle.
+SETTLED_CPU_SECONDS = 0.015
+WATCHED_SECONDS = 0.2
+MOST_SECONDS_TO_SETTLE = 10
 
 
 class Turn(NamedTuple):
@@ -19,11 +25,14 @@ class Turn(NamedTuple):
 
 
 def alternate(part: str, turns: Sequence[Turn], rounds: int, seconds: int) -> Iterator[Round]:
-    """So many rounds of all turns; one before them only warms up."""
+    """So many rounds of all turns; one before them only warms up.
+
+    Every other round goes through the turns backwards, so that nobody always follows the same one.
+    """
     for turn in turns:
         _drive(turn, min(seconds, WARM_UP_SECONDS))
     for number in range(1, rounds + 1):
-        for turn in turns:
+        for turn in turns if number % 2 else reversed(turns):
             yield measured(part, turn, number, seconds)
 
 
@@ -58,7 +67,23 @@ def measured(part: str, turn: Turn, number: int, seconds: int) -> Round:
 
 
 def _drive(turn: Turn, seconds: int) -> wrk.Run:
-    return wrk.drive(turn.contestant.url, turn.requests, turn.connections, seconds)
+    """A run that is over when its contestant is: what it had put off is its own cost, and no burden on the next."""
+    run = wrk.drive(turn.contestant.url, turn.requests, turn.connections, seconds)
+    settle(turn.contestant.cpu)
+    return run
+
+
+def settle(
+    cpu: Callable[[], float], clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait until the CPU seconds that `cpu` tells hardly grow any more, or for MOST_SECONDS_TO_SETTLE."""
+    deadline, before = clock() + MOST_SECONDS_TO_SETTLE, cpu()
+    while clock() < deadline:
+        sleep(WATCHED_SECONDS)
+        now = cpu()
+        if now - before < SETTLED_CPU_SECONDS:
+            return
+        before = now
 
 
 def told(one: Round) -> str:

@@ -50,7 +50,7 @@ def test_a_ratio_is_one_of_rounds_with_the_same_number():
     assert ratio(ours, theirs) == (0.75, 0.5, 1.0)
 
 
-def test_a_round_without_a_neighbour_or_beside_nothing_has_no_ratio():
+def test_a_round_without_another_of_its_number_or_beside_nothing_has_no_ratio():
     ours = [round_of(number=1), round_of(number=2)]
     assert ratio(ours, [round_of("empty", number=1, rate=0.0)]) is None
     assert figure([]) is None
@@ -123,7 +123,7 @@ def test_an_output_that_became_smaller_excuses_nothing():
     assert dict(growths(results_of(reads=reads), "service")) == {"full list": 1.5}
 
 
-def test_the_report_has_medians_and_ratios_of_neighbouring_rounds():
+def test_the_report_has_medians_and_ratios_of_rounds_of_the_same_number():
     told = markdown(
         results_of(
             round_of(number=1, rate=1000.0), round_of("empty", number=1, rate=2000.0),
