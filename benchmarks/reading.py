@@ -2,13 +2,15 @@
 
     python -m benchmarks.reading [--hits 1000000 10000000] [--paths 1000000] [--rounds 30] [--keep DIRECTORY]
 
-For each number of hits: fills a private PostgreSQL (benchmarks/data.py; --keep leaves it for the next time), rolls
-up the days that are over (manage.py maintain), starts the service and asks each question --rounds times in turn, one
-client at a time. Prints the median and the 95th percentile, beside the goal where there is one.
+For each number of hits: fills a private PostgreSQL (benchmarks/data.py; --keep leaves it for the next time on the same
+UTC day), rolls up the days that are over (manage.py maintain), vacuums and writes a checkpoint, starts the service and
+asks each question --rounds times in turn, one client at a time. Prints the median and the 95th percentile, beside the
+goal where there is one.
 """
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,8 +115,10 @@ def _times(taken: list[float]) -> Times:
 
 @contextmanager
 def filled(directory: Path, hits: int, paths: int) -> Iterator[str]:
-    """The address of a private PostgreSQL with so many hits, rolled up; made when it is not in the directory."""
-    done = directory / "filled"
+    """The address of a private PostgreSQL with so many hits, rolled up; made when today's is not in the directory."""
+    done, today = directory / "filled", datetime.now(UTC).date()
+    if not filled_on(today, done):
+        discard(directory)
     with PrivatePostgres(directory / "postgres").held() as postgres:
         if not done.exists():
             manage(postgres.url, "migrate", "--verbosity", "0")
@@ -127,8 +131,29 @@ def filled(directory: Path, hits: int, paths: int) -> Iterator[str]:
             begun = time.monotonic()
             manage(postgres.url, "maintain")
             print(f"rolled up in {time.monotonic() - begun:.0f} s: {sizes(postgres.url)}", flush=True)
-            done.touch()
+            tidy(postgres.url)
+            done.write_text(str(today))
         yield postgres.url
+
+
+def filled_on(day: date, done: Path) -> bool:
+    """Whether a database is whole, and its last days are those that are asked for on this day (UTC)."""
+    return done.exists() and done.read_text() == str(day)
+
+
+def discard(directory: Path) -> None:
+    """Delete a database, which may be of another day or half filled, and whose server a killed run may have left."""
+    (directory / "filled").unlink(missing_ok=True)
+    if (directory / "postgres").exists():
+        PrivatePostgres(directory / "postgres").stop()
+        shutil.rmtree(directory / "postgres")
+
+
+def tidy(url: str) -> None:
+    """Do now what autovacuum and the next checkpoint would do while questions are timed."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE)")
+        connection.execute("CHECKPOINT")
 
 
 def manage(url: str, *command: str) -> None:
