@@ -135,9 +135,11 @@ class Contestant(Service):
         return self
 
     def __exit__(self, *error: object) -> None:
-        if hasattr(self, "process"):
-            self.stop()
-        self.store.__exit__()
+        try:
+            if hasattr(self, "process"):
+                self.stop()
+        finally:
+            self.store.__exit__()
 
     def ready(self) -> bool:
         """Whether it counts; a redirection is no count, though wrk would take it for one."""

@@ -18,6 +18,11 @@ def python_for(rival: str) -> Path:
     return Path(sys.executable) if rival in AT_HAND else python_with(rival, RIVALS / rival / "requirements.txt")
 
 
+def python_for_pictures() -> Path:
+    """The interpreter that has what draws them."""
+    return python_with("pictures", BENCHMARKS / "requirements.txt")
+
+
 def python_with(name: str, requirements: Path) -> Path:
     """The interpreter of an environment with these requirements, made anew when they have changed."""
     python, installed = ENVIRONMENTS / name / "bin" / "python", ENVIRONMENTS / name / "installed.txt"

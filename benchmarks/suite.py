@@ -11,8 +11,8 @@
 
 All contestants of a part run at once, each on a store of its own, and are driven one after the other, a round of each,
 then a round of each again; only one is driven at a time. Needs wrk and redis-server. Writes a JSON file, and a report
-with its pictures beside it, into benchmarks/results/, after each part what there is. Another run on the same day and
-commit replaces the parts that it measures, and keeps the others.
+with its pictures beside it, into benchmarks/results/: after each part what there is, also where it failed. Another run
+on the same day and commit replaces the parts that it measures, and keeps the others.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import psutil
 
 from benchmarks import growth, rounds, statement, wrk
 from benchmarks.contestants import KINDS, Contestant
-from benchmarks.environments import BENCHMARKS, python_with
+from benchmarks.environments import BENCHMARKS, python_for, python_for_pictures
 from benchmarks.growth import Held
 from benchmarks.records import Read, Results, Round, merged
 from benchmarks.report import PICTURES, markdown
@@ -79,8 +79,10 @@ class Suite:
 
     def measure(self, part: str) -> None:
         self.results.about["parts"][part] = {name: getattr(self.options, name) for name in OPTIONS}
-        PARTS[part](self)
-        self.write()
+        try:
+            PARTS[part](self)
+        finally:
+            self.write()
 
     def write(self) -> None:
         write(self.results, self.stem)
@@ -137,6 +139,7 @@ class Suite:
         for one in found:
             print(growth.told(one), flush=True)
             self.results.reads.append(one)
+        self.write()
 
     def _tell_stores(self, running: dict[str, Contestant]) -> None:
         self.results.about["stores"] |= {name: one.store.about() for name, one in running.items() if one.store.about()}
@@ -150,6 +153,14 @@ PARTS: dict[str, Callable[[Suite], None]] = {
     "limits": Suite.limits,
     "reads": Suite.reads,
 }
+
+
+def make_environments(contestants: Sequence[str]) -> None:
+    """Install what contestants and pictures need, before anything is measured that a failure could lose or disturb."""
+    for rival in dict.fromkeys(KINDS[name].rival for name in contestants):
+        if rival:
+            python_for(rival)
+    python_for_pictures()
 
 
 def know_paths(contestant: Contestant) -> None:
@@ -213,8 +224,9 @@ def write(results: Results, stem: Path) -> None:
 
 def draw(stem: Path) -> None:
     """Make the pictures, with what draws them in an environment of its own, and put them into the report."""
-    python = python_with("pictures", BENCHMARKS / "requirements.txt")
-    subprocess.run([python, "-m", "benchmarks.pictures", stem.with_suffix(".json")], cwd=PROJECT, check=True)
+    subprocess.run(
+        [python_for_pictures(), "-m", "benchmarks.pictures", stem.with_suffix(".json")], cwd=PROJECT, check=True
+    )
     made = [name for name in PICTURES if picture_of(stem, name).exists()]
     pictures = [(PICTURES[name], picture_of(stem, name).name) for name in made]
     results = Results.from_json(stem.with_suffix(".json").read_text())
@@ -249,6 +261,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options, begun = options_of(), time.monotonic()
     wrk.prepare("redis-server")
+    make_environments(options.contestants)
     suite = Suite(options)
     for part in options.parts:
         suite.measure(part)

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.records import Read, Results, Round, Statement, merged
-from benchmarks.suite import write
+from benchmarks.suite import PARTS, Suite, options_of, write
 
 
 def about(begun="2026-11-28T10:00:00+00:00", changed=False, stores=None, **parts):
@@ -69,3 +69,15 @@ def test_a_run_may_write_as_often_as_it_likes(tmp_path, times):
     found = Results.from_json(stem.with_suffix(".json").read_text())
     assert found.rounds == [round_of("cost"), round_of("counting")]
     assert "cost: 3 rounds of 1 s" in stem.with_suffix(".md").read_text()
+
+
+def test_what_a_part_found_before_it_failed_is_written(tmp_path, monkeypatch):
+    def fail(suite):
+        suite.results.rounds.append(round_of("counting"))
+        raise RuntimeError
+
+    monkeypatch.setitem(PARTS, "counting", fail)
+    suite = Suite(options_of(["--results", str(tmp_path)]))
+    with pytest.raises(RuntimeError):
+        suite.measure("counting")
+    assert Results.from_json(suite.stem.with_suffix(".json").read_text()).rounds == [round_of("counting")]
