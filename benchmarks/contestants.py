@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,21 +159,34 @@ class Contestant(Service):
 
 
 class WorkerMemory:
-    """How far the memory of one of these processes grows, at its peak, from now on; in bytes. Linux alone tells."""
+    """How far the memory of one of these processes rises above what it is now, in bytes. Linux alone tells.
 
-    def __init__(self, processes: list[psutil.Process]) -> None:
-        self._before = {}
-        for process in processes:
-            # "5" has the kernel begin the peak anew: https://docs.kernel.org/filesystems/proc.html
-            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
-            self._before[process.pid] = self._peak(process.pid)
+    A process that has ended does not count. `proc` is where the kernel tells of processes.
+    """
+
+    def __init__(self, pids: Iterable[int], proc: Path = Path("/proc")) -> None:
+        self._pids, self._proc = list(pids), proc
+        self.forget_peaks()
+        self._before = {pid: self._peak(pid) for pid in self._pids}
+
+    def forget_peaks(self) -> None:
+        """Have the peaks begin anew; what they are compared with stays."""
+        for pid in self._pids:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                # https://docs.kernel.org/filesystems/proc.html has what "5" means.
+                (self._proc / str(pid) / "clear_refs").write_text("5")
 
     def growth(self) -> int:
-        return max(self._peak(pid) - before for pid, before in self._before.items())
+        """The most, since the peaks were forgotten."""
+        return max([0, *(self._peak(pid) - before for pid, before in self._before.items())])
 
     def _peak(self, pid: int) -> int:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+        try:
+            lines = (self._proc / str(pid) / "status").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        # One that nobody has waited for yet has a status, and no memory.
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def tree(pid: int | None) -> list[psutil.Process]:

@@ -50,7 +50,7 @@ def of_service(held: Held, rounds: int, workers: int, keep: Path | None) -> Iter
             filled(directory, *held) as url,
             Service(directory, DATABASE_URL=url, HITCOUNTER_WORKERS=str(workers), HITCOUNTER_OPEN="on") as service,
         ):
-            yield from _ask("service", service, questions(), held, rounds)
+            yield from _ask("service", service, "/stats/?limit=1", questions(), held, rounds)
 
 
 def of_rival(name: str, held: Held, rounds: int, workers: int) -> Iterator[Read]:
@@ -61,7 +61,7 @@ def of_rival(name: str, held: Held, rounds: int, workers: int) -> Iterator[Read]
     ):
         assert isinstance(rival.store, Redis)
         RIVALS[name](rival.store, counts(held))
-        yield from _ask(name, rival, {"full list": "/stats/"}, held, rounds)
+        yield from _ask(name, rival, "/api/ready/", {"full list": "/stats/"}, held, rounds)
 
 
 def counts(held: Held) -> Iterator[tuple[str, int]]:
@@ -70,13 +70,20 @@ def counts(held: Held) -> Iterator[tuple[str, int]]:
         yield path, max(1, held.hits // (10 * rank))
 
 
-def _ask(name: str, service: Service, asked: dict[str, str], held: Held, rounds: int) -> Iterator[Read]:
+def _ask(name: str, service: Service, small: str, asked: dict[str, str], held: Held, rounds: int) -> Iterator[Read]:
+    """Memory is compared with what workers have after a small request, before all that is measured.
+
+    So what one keeps from the round that warms up, or from another question, counts as grown.
+    """
+    _fetch(service.url, small)
+    memory, grown = WorkerMemory(one.pid for one in tree(service.process.pid)), dict.fromkeys(asked, 0)
     for number in range(rounds + 1):
         for question, target in asked.items():
-            memory = WorkerMemory(tree(service.process.pid))
+            memory.forget_peaks()
             seconds, rows, size = _fetch(service.url, target)
+            grown[question] = max(grown[question], memory.growth())
             if number:
-                yield Read(name, *held, question, number, seconds, rows, size, memory.growth())
+                yield Read(name, *held, question, number, seconds, rows, size, grown[question])
 
 
 def _fetch(url: str, target: str) -> tuple[float, int, int]:

@@ -53,7 +53,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Read:
-    """One answer: `hits` and `paths` are what the store held, `growth` the bytes that a worker's memory grew by."""
+    """One answer: `hits` and `paths` are what the store held.
+
+    `growth` is the most bytes by which a worker's memory had grown while this question was answered, in this round and
+    in those before, from what it had when it was started.
+    """
 
     contestant: str
     hits: int

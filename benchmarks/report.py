@@ -222,7 +222,12 @@ def _reads(results: Results) -> Lines:
             held = dict.fromkeys((one.hits, one.paths) for one in asked)
             rows += [_read(matching(asked, hits=hits, paths=paths)) for hits, paths in held]
     header = ("", "question", "hits", "paths", "time, ms", "answer, kB", "rows/s", "a worker's memory grew by, MB")
-    yield from _section("Reading", header, rows, "One client; today's hits are held besides.")
+    note = (
+        "One client; today's hits are held besides. Memory is that of the worker that grew most, at its peak while it"
+        " answered, over what it had soon after its start: so the round that warms up counts, and what it keeps from"
+        " other questions."
+    )
+    yield from _section("Reading", header, rows, note)
     grown = [
         (_label(name), question, f"{times:.2f}")
         for name in distinct(results.reads, "contestant")
@@ -234,18 +239,12 @@ def _reads(results: Results) -> Lines:
 
 def _read(some: list[Any]) -> tuple[object, ...]:
     one = some[0]
-    times, rates, grown = (
-        figure([make(read) for read in some])
-        for make in (lambda read: read.seconds * 1000, lambda read: read.rows / read.seconds, _megabytes_grown)
-    )
+    times, rates = figure([read.seconds * 1000 for read in some]), figure([read.rows / read.seconds for read in some])
+    grown = max(read.growth for read in some) / 1e6
     return (
         _label(one.contestant), one.question, f"{one.hits:,}", f"{one.paths:,}", _figure(times, "{:,.1f}"),
-        f"{one.size / 1000:,.0f}", _figure(rates, "{:,.0f}"), _figure(grown, "{:.1f}"),
+        f"{one.size / 1000:,.0f}", _figure(rates, "{:,.0f}"), f"{grown:.1f}",
     )  # fmt: skip
-
-
-def _megabytes_grown(read: Any) -> float:
-    return float(read.growth) / 1e6
 
 
 def _pictures(pictures: Sequence[tuple[str, str]]) -> Lines:
