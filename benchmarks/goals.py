@@ -1,7 +1,7 @@
 """What the service is to reach, and whether it did. Pure."""
 
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise, starmap
 from typing import NamedTuple
 
 from benchmarks.records import Figure, Read, Results, distinct, figure, figure_of, matching, ratio
@@ -88,20 +88,25 @@ def _worst_growth(results: Results) -> float | None:
 
 
 def growths(results: Results, contestant: str) -> Iterator[tuple[str, float]]:
-    """For each question: how much the time grew from the smallest to the greatest store, over how much the output did.
+    """For each question: how much the time grew from one store to another, over how much the output did; the most.
 
-    An output that became smaller counts as one that stayed the same.
+    Each store is compared with the next larger one, which shows where a step is, and the smallest with the greatest,
+    which adds up what creeps. An output that became smaller counts as one that stayed the same.
     """
     reads = matching(results.reads, contestant=contestant)
     for question in distinct(reads, "question"):
         asked = sorted(matching(reads, question=question), key=_held)
         held = [list(some) for _, some in groupby(asked, key=_held)]
         if len(held) > 1:
-            yield question, _times(held[0], held[-1], "seconds") / max(1.0, _times(held[0], held[-1], "size"))
+            yield question, max(starmap(_time_over_output, [*pairwise(held), (held[0], held[-1])]))
 
 
 def _held(read: Read) -> tuple[int, int]:
     return read.hits, read.paths
+
+
+def _time_over_output(before: list[Read], after: list[Read]) -> float:
+    return _times(before, after, "seconds") / max(1.0, _times(before, after, "size"))
 
 
 def _times(before: list[Read], after: list[Read], name: str) -> float:

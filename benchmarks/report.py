@@ -233,7 +233,10 @@ def _reads(results: Results) -> Lines:
         for name in distinct(results.reads, "contestant")
         for question, times in growths(results, name)
     ]
-    note = "From the smallest to the greatest store: how many times longer, over how many times larger the answer was."
+    note = (
+        "From each store to the next larger one, and from the smallest to the greatest: how many times longer, over how"
+        " many times larger the answer was. The most of these."
+    )
     yield from _section("How reads grow", ("", "question", "time over output"), grown, note)
 
 

@@ -118,6 +118,14 @@ def test_how_reads_grow_is_not_judged_before_the_most_paths_and_hits_were_read()
     assert dict(growths(results_of(reads=reads), "service")) == {"full list": 9.0}
 
 
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [((1.0, 4.0, 2.0), 4.0), ((1.0, 1.0, 3.0), 3.0), ((1.0, 1.5, 3.0), 3.0)]
+)
+def test_a_read_grows_as_it_does_in_its_worst_step_or_in_all_of_them(seconds, wanted):
+    reads = [read_of(number, number, each) for number, each in enumerate(seconds)]
+    assert dict(growths(results_of(reads=reads), "service")) == {"full list": wanted}
+
+
 def test_an_output_that_became_smaller_excuses_nothing():
     reads = [read_of(1, 1, 1.0, size=1000), read_of(2, 1, 1.5, size=900)]
     assert dict(growths(results_of(reads=reads), "service")) == {"full list": 1.5}
