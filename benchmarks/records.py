@@ -33,7 +33,6 @@ class Round:
     store_cpu: float
     server_memory: int
     store_memory: int
-    memory_growth: int
     kept: int
     logged: int
 

@@ -8,6 +8,7 @@ prints it without pictures.
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -181,13 +182,13 @@ def _cost(results: Results) -> Lines:
     ]  # fmt: skip
     header = (
         "", "hits in a round", "CPU s, server", "CPU s, store", "memory, server, MB", "memory, store, MB",
-        "memory grown, MB", "store grown, MB", "log written, MB",
+        "store grown, MB", "log written, MB",
     )  # fmt: skip
     note = (
-        f"{CONNECTIONS} connections. All but the memory of server and store for a million hits, worked out from"
-        " those of a round: of few, the figures are rough. Memory is what the processes have to themselves, and a share"
-        " of what they have in common. The store is the database, or what Redis keeps in memory of the counts; the log"
-        " is PostgreSQL's WAL or Redis's append-only file."
+        f"{CONNECTIONS} connections. CPU time, store and log are for a million hits, worked out from those of a round:"
+        " of few, the figures are rough. Memory is what there is at the end of the last round: what the processes have"
+        " to themselves, and a share of what they have in common. The store is the database, or what Redis keeps in"
+        " memory of the counts; the log is PostgreSQL's WAL or Redis's append-only file."
     )
     yield from _section("What a million hits cost", header, rows, note)
 
@@ -196,9 +197,9 @@ def _costs(some: list[Round]) -> Iterator[str]:
     yield _figure(figure_of(some, "answered"), "{:,.0f}")
     for name in ("server_cpu", "store_cpu"):
         yield _figure(figure([one.per_million(name) for one in some]), "{:,.1f}")
-    for name in ("server_memory", "store_memory"):
-        yield _figure(figure([getattr(one, name) / 1e6 for one in some]), "{:,.0f}")
-    for name in ("memory_growth", "kept", "logged"):
+    last = max(some, key=attrgetter("number"))
+    yield from (f"{memory / 1e6:,.0f}" for memory in (last.server_memory, last.store_memory))
+    for name in ("kept", "logged"):
         yield _figure(figure([one.per_million(name) / 1e6 for one in some]), "{:,.1f}")
 
 

@@ -60,7 +60,6 @@ def measured(part: str, turn: Turn, number: int, seconds: int) -> Round:
         store_cpu=after.store_cpu - before.store_cpu,
         server_memory=after.server_memory,
         store_memory=after.store_memory,
-        memory_growth=after.server_memory + after.store_memory - before.server_memory - before.store_memory,
         kept=sizes.kept - held.kept,
         logged=sizes.logged - held.logged,
     )

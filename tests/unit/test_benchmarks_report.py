@@ -22,7 +22,7 @@ def round_of(contestant="service", number=1, rate=1000.0, **other):
     usual = {
         "part": "counting", "workers": 2, "requests": "mix", "connections": 64, "answered": 500_000, "failed": 0,
         "p50": 1.0, "p95": 2.0, "p99": 3.0, "server_cpu": 10.0, "store_cpu": 5.0, "server_memory": 100_000_000,
-        "store_memory": 50_000_000, "memory_growth": 0, "kept": 1_000_000, "logged": 2_000_000,
+        "store_memory": 50_000_000, "kept": 1_000_000, "logged": 2_000_000,
     }  # fmt: skip
     return Round(contestant=contestant, number=number, rate=rate, **usual | other)
 
@@ -165,11 +165,21 @@ def test_the_report_shows_costs_statements_and_reads():
         reads=[read_of(1_000_000, 1_000_000, 4.0)], statements=[Statement(16, 1, 32_000.0)],
     )  # fmt: skip
     told = markdown(results, pictures=[("Rates", "some-rates.svg")])
-    assert "| this service, fast lane | 500,000 | 20.0 | 10.0 | 100 | 50 | 0.0 | 2.0 | 4.0 |" in told
+    assert "| this service, fast lane | 500,000 | 20.0 | 10.0 | 100 | 50 | 2.0 | 4.0 |" in told
     assert "| 2 | 1,000 | 2,000 | 0.50 | 3.0 |" in told
     assert "| 16 | 32,000 | 500 |" in told
     assert "| full list | 1,000,000 | 1,000,000 | 4,000.0 | 1 | 250,000 | 0.0 |" in told
     assert "![Rates](some-rates.svg)" in told
+
+
+def test_memory_is_that_of_the_end():
+    told = markdown(
+        results_of(
+            round_of(part="cost", number=1, server_memory=100_000_000),
+            round_of(part="cost", number=2, server_memory=300_000_000),
+        ), pictures=[],
+    )  # fmt: skip
+    assert "| 20.0 | 10.0 | 300 | 50 |" in told
 
 
 def test_a_threshold_that_is_missed_is_told_in_a_sentence():
