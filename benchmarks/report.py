@@ -34,6 +34,10 @@ PAIRS = (
     ("What does the fast lane bring? Beside the Django view of the same service", SERVICE, "service_django"),
 )
 LATENCIES = ("p50", "p95", "p99")
+ANSWERED_IN_TIME = (
+    "Of requests that were answered before the round was over: those that still waited are in no figure, so a"
+    " percentile near the length of the round is a lower bound."
+)
 
 Lines = Iterator[str]
 
@@ -80,7 +84,8 @@ def _options(parts: dict[str, dict[str, Any]]) -> Lines:
 
 def _goals(results: Results) -> Lines:
     rows = [(one.sentence, one.measured, f"**{one.verdict}**") for one in judged(results)]
-    yield from _section("Goals", ("goal", "measured", ""), rows)
+    note = "A goal whose rounds had requests that failed is not met, whatever its figure is."
+    yield from _section("Goals", ("goal", "measured", ""), rows, note)
 
 
 def _rates(results: Results) -> Lines:
@@ -90,10 +95,10 @@ def _rates(results: Results) -> Lines:
 def _latencies(results: Results) -> Lines:
     for name in LATENCIES:
         title = f"{'Median' if name == 'p50' else f'{name[1:]}th percentile'} of the time to an answer, ms"
-        yield from _by_connections(results, title, name, "{:,.1f}")
+        yield from _by_connections(results, title, name, "{:,.1f}", ANSWERED_IN_TIME)
 
 
-def _by_connections(results: Results, title: str, name: str, form: str) -> Lines:
+def _by_connections(results: Results, title: str, name: str, form: str, note: str = "") -> Lines:
     counted = results.select("counting")
     connections = distinct(counted, "connections")
     rows = []
@@ -101,7 +106,7 @@ def _by_connections(results: Results, title: str, name: str, form: str) -> Lines
         cells = [matching(counted, contestant=contestant, connections=number) for number in connections]
         rows.append((_label(contestant), *(_figure(figure_of(some, name), form) for some in cells)))
     kinds = ", ".join(REQUESTS[kind] for kind in distinct(counted, "requests"))
-    yield from _section(title, ("", *_counted(connections)), rows, kinds)
+    yield from _section(title, ("", *_counted(connections)), rows, f"{kinds}. {note}".rstrip())
 
 
 def _ratios(results: Results) -> Lines:

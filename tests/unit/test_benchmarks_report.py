@@ -5,7 +5,7 @@ import pytest
 from benchmarks.goals import GOALS, growths, judged
 from benchmarks.quick import THRESHOLDS, Threshold, missed
 from benchmarks.records import Read, Results, Round, Statement, figure, ratio
-from benchmarks.report import markdown
+from benchmarks.report import LATENCIES, markdown
 
 ABOUT = {
     "begun": "2026-11-28T10:00:00+00:00",
@@ -88,6 +88,28 @@ def test_the_99th_percentile_is_judged(p99, wanted):
     assert verdict(results_of(round_of(p99=p99)), "99th percentile") == wanted
 
 
+def test_a_goal_is_not_met_by_rounds_in_which_requests_failed():
+    results = results_of(
+        round_of(rate=9000.0, failed=7), round_of("quart_redis", failed=1000),
+        round_of(part="mixes"), round_of(part="mixes", requests="hot"),
+        round_of(part="mixes", requests="new", failed=1),
+    )  # fmt: skip
+    assert verdict(results, "at least 8 times Quart") == "not met: 1,007 failed"
+    assert verdict(results, "99th percentile") == "not met: 7 failed"
+    assert verdict(results, "one hot path") == "met"
+    assert verdict(results, "all-new paths") == "not met: 1 failed"
+
+
+def test_where_all_requests_failed_that_is_told():
+    results = results_of(round_of(), round_of("quart_redis", rate=0.0, answered=0, failed=9))
+    assert verdict(results, "at least 8 times Quart") == "not met: 9 failed"
+
+
+def test_requests_that_failed_in_other_rounds_are_nothing_to_a_goal():
+    results = results_of(round_of(), round_of("quart_redis", failed=9), round_of("empty", failed=9, connections=32))
+    assert verdict(results, "99th percentile") == "met"
+
+
 def test_other_requests_are_judged_beside_the_mix_of_their_part():
     asked = {"mix": 1000.0, "hot": 1001.0, "new": 499.0, "zipf": 700.0}
     results = results_of(*(round_of(part="mixes", requests=name, rate=rate) for name, rate in asked.items()))
@@ -140,6 +162,7 @@ def test_the_report_has_medians_and_ratios_of_rounds_of_the_same_number():
     )  # fmt: skip
     assert "| this service, fast lane | 2,000 (1,000 to 3,000) |" in told
     assert "| an empty ASGI application | 0.62 (0.50 to 0.75) |" in told
+    assert told.count("near the length of the round is a lower bound") == len(LATENCIES)
     assert "Some CPU, 2 cores, 8 GB" in told
     assert "- counting: 2 rounds of 1 s, 2 workers where nothing else is said" in told
     assert "Redis 7, save ''" in told
