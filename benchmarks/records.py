@@ -14,7 +14,8 @@ STATEMENTS, READS = "limits", "reads"  # the parts that have no rounds
 class Round:
     """One run of wrk against one contestant; what the contestant used is the difference of before and after.
 
-    `rate` is answers per second, latencies are milliseconds, CPU seconds, memory and sizes bytes.
+    `rate` is answers per second, latencies are milliseconds, CPU seconds, memory and sizes bytes; `wrk_cores` is the
+    share of one core that wrk used itself.
     """
 
     part: str
@@ -29,6 +30,7 @@ class Round:
     p50: float
     p95: float
     p99: float
+    wrk_cores: float
     server_cpu: float
     store_cpu: float
     server_memory: int

@@ -33,6 +33,8 @@ PAIRS = (
     ("What does durability cost with group commit? This service beside Redis with snapshots", SERVICE, RIVAL),
     ("What does the fast lane bring? Beside the Django view of the same service", SERVICE, "service_django"),
 )
+#: Of a core, used by wrk: from here on a round may tell how fast wrk is.
+BOUNDED, MARK = 0.9, r"\*"
 LATENCIES = ("p50", "p95", "p99")
 ANSWERED_IN_TIME = (
     "Of requests that were answered before the round was over: those that still waited are in no figure, so a"
@@ -69,6 +71,11 @@ def _head(results: Results) -> Lines:
         " rounds of the same number: those of one pass over all contestants, seconds apart. Requests that failed are in"
         " no rate."
     )
+    if results.rounds:
+        yield (
+            f"wrk itself used at most {max(one.wrk_cores for one in results.rounds):.2f} of a core. {MARK} marks what"
+            f" has a round of {BOUNDED} or more: it was bounded by wrk, which can use no more than one core."
+        )
     yield ""
     yield from _options(about["parts"])
     yield from (f"- {_label(name)}: {store}" for name, store in about["stores"].items())
@@ -104,7 +111,7 @@ def _by_connections(results: Results, title: str, name: str, form: str, note: st
     rows = []
     for contestant in distinct(counted, "contestant"):
         cells = [matching(counted, contestant=contestant, connections=number) for number in connections]
-        rows.append((_label(contestant), *(_figure(figure_of(some, name), form) for some in cells)))
+        rows.append((_label(contestant), *(_seen(some, name, form) for some in cells)))
     kinds = ", ".join(REQUESTS[kind] for kind in distinct(counted, "requests"))
     yield from _section(title, ("", *_counted(connections)), rows, f"{kinds}. {note}".rstrip())
 
@@ -157,7 +164,7 @@ def _mixes(results: Results) -> Lines:
         for requests in distinct(found, "requests"):
             some = matching(found, contestant=contestant, requests=requests)
             share = _figure(ratio(some, mix), "{:.2f}")
-            rate, slow = _figure(figure_of(some, "rate"), "{:,.0f}"), _figure(figure_of(some, "p99"), "{:.1f}")
+            rate, slow = _seen(some, "rate", "{:,.0f}"), _seen(some, "p99", "{:.1f}")
             rows.append((_label(contestant), REQUESTS[requests], rate, share, slow))
     header = ("", "requests", "answers/s", "of the mix", "99th percentile, ms")
     note = (
@@ -172,8 +179,8 @@ def _workers(results: Results) -> Lines:
     rows = []
     for number in distinct(found, "workers"):
         ours, nothing = (matching(found, workers=number, contestant=name) for name in (SERVICE, EMPTY))
-        rates = (_figure(figure_of(some, "rate"), "{:,.0f}") for some in (ours, nothing))
-        slow = _figure(figure_of(ours, "p99"), "{:.1f}")
+        rates = (_seen(some, "rate", "{:,.0f}") for some in (ours, nothing))
+        slow = _seen(ours, "p99", "{:.1f}")
         rows.append((number, *rates, _figure(ratio(ours, nothing), "{:.2f}"), slow))
     header = ("workers", "this service, answers/s", "empty application", "ratio", "99th percentile, ms")
     yield from _section("Worker processes", header, rows, f"{CONNECTIONS} connections.")
@@ -199,7 +206,7 @@ def _cost(results: Results) -> Lines:
 
 
 def _costs(some: list[Round]) -> Iterator[str]:
-    yield _figure(figure_of(some, "answered"), "{:,.0f}")
+    yield _seen(some, "answered", "{:,.0f}")
     for name in ("server_cpu", "store_cpu"):
         yield _figure(figure([one.per_million(name) for one in some]), "{:,.1f}")
     last = max(some, key=attrgetter("number"))
@@ -277,6 +284,12 @@ def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]
 
 def _row(cells: Sequence[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _seen(some: list[Round], name: str, form: str) -> str:
+    """A field of these rounds, marked where wrk bounded one of them."""
+    told = _figure(figure_of(some, name), form)
+    return f"{told} {MARK}" if any(one.wrk_cores >= BOUNDED for one in some) else told
 
 
 def _figure(found: Figure | None, form: str) -> str:

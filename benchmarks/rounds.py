@@ -56,6 +56,7 @@ def measured(part: str, turn: Turn, number: int, seconds: int) -> Round:
         p50=run.p50,
         p95=run.p95,
         p99=run.p99,
+        wrk_cores=run.cores,
         server_cpu=after.server_cpu - before.server_cpu,
         store_cpu=after.store_cpu - before.store_cpu,
         server_memory=after.server_memory,

@@ -21,8 +21,8 @@ ABOUT = {
 def round_of(contestant="service", number=1, rate=1000.0, **other):
     usual = {
         "part": "counting", "workers": 2, "requests": "mix", "connections": 64, "answered": 500_000, "failed": 0,
-        "p50": 1.0, "p95": 2.0, "p99": 3.0, "server_cpu": 10.0, "store_cpu": 5.0, "server_memory": 100_000_000,
-        "store_memory": 50_000_000, "kept": 1_000_000, "logged": 2_000_000,
+        "p50": 1.0, "p95": 2.0, "p99": 3.0, "wrk_cores": 0.5, "server_cpu": 10.0, "store_cpu": 5.0,
+        "server_memory": 100_000_000, "store_memory": 50_000_000, "kept": 1_000_000, "logged": 2_000_000,
     }  # fmt: skip
     return Round(contestant=contestant, number=number, rate=rate, **usual | other)
 
@@ -180,6 +180,13 @@ def test_the_report_tells_what_failed_and_that_the_checkout_was_changed():
     told = markdown(results, pictures=[])
     assert "| 7 of 100 |" in told
     assert "changes that are in no commit" in told
+
+
+def test_the_report_tells_how_busy_wrk_was_and_marks_the_rounds_that_it_bounded():
+    told = markdown(results_of(round_of(wrk_cores=0.4), round_of("empty", wrk_cores=0.95)), pictures=[])
+    assert "wrk itself used at most 0.95 of a core." in told
+    assert "| an empty ASGI application | 1,000 \\* |" in told
+    assert "| this service, fast lane | 1,000 |" in told
 
 
 def test_the_report_shows_costs_statements_and_reads():

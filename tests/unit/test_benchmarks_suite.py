@@ -25,8 +25,8 @@ def options(rounds):
 def round_of(part, rate=1000.0):
     return Round(
         part=part, contestant="service", workers=2, requests="mix", connections=64, number=1, rate=rate, answered=1,
-        failed=0, p50=1.0, p95=1.0, p99=1.0, server_cpu=1.0, store_cpu=1.0, server_memory=1, store_memory=1,
-        kept=1, logged=1,
+        failed=0, p50=1.0, p95=1.0, p99=1.0, wrk_cores=0.5, server_cpu=1.0, store_cpu=1.0, server_memory=1,
+        store_memory=1, kept=1, logged=1,
     )  # fmt: skip
 
 

@@ -23,25 +23,25 @@ TOLD = (
 
 
 def test_the_last_line_has_the_figures():
-    run = parse(PRINTED + TOLD)
+    run = parse(PRINTED + TOLD, 0.5)
     assert (run.p50, run.p95, run.p99) == (3.2, 6.125, 8.7)
-    assert run.seconds == 2.0
+    assert (run.seconds, run.cores) == (2.0, 0.5)
 
 
 def test_answers_that_are_errors_are_in_no_rate():
-    run = parse(PRINTED + TOLD)
+    run = parse(PRINTED + TOLD, 0.5)
     assert run.answered == 32_400
     assert run.rate == 16_200.0
 
 
 def test_whatever_failed_is_counted_as_failed():
-    assert parse(PRINTED + TOLD).failed == 10 + 1 + 2 + 3 + 4
+    assert parse(PRINTED + TOLD, 0.5).failed == 10 + 1 + 2 + 3 + 4
 
 
 @pytest.mark.parametrize("printed", ["", PRINTED, PRINTED + '{"requests": 1}', PRINTED + "[]", PRINTED + "7"])
 def test_without_figures_what_wrk_printed_is_told(printed):
     with pytest.raises(WrkError, match="wrk printed no figures"):
-        parse(printed)
+        parse(printed, 0.5)
 
 
 @pytest.mark.parametrize("requests", REQUESTS)
