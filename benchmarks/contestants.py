@@ -66,7 +66,7 @@ ASYNC = gunicorn("asgi:application", "--worker-class", "asgi")
 
 KINDS = {
     "service": Kind("this service, fast lane", Postgres, serve, migrate=OURS, environment=BEHIND_A_PROXY),
-    "empty": Kind("an empty ASGI application", Store, empty),
+    "empty": Kind("an ASGI application that does nothing, same server", Store, empty),
     "service_django": Kind(
         "this service, its Django view (threads)", Postgres, threaded("hitcounter.wsgi:application"), migrate=OURS
     ),
@@ -74,9 +74,11 @@ KINDS = {
     "quart_redis_fsync": Kind(
         "Quart, Hypercorn, Redis sorted set, appendfsync always", DurableRedis, hypercorn, "quart_redis"
     ),
-    "flask_sorted_set": Kind("Flask (threads), Redis sorted set", Redis, threaded("sorted_set:app"), "flask_redis"),
+    "flask_sorted_set": Kind(
+        "Flask, gunicorn (threads), Redis sorted set", Redis, threaded("sorted_set:app"), "flask_redis"
+    ),
     "flask_hash": Kind(
-        "Flask (threads), Redis hash, sorted on reading", Redis, threaded("hashed:app"), "flask_redis"
+        "Flask, gunicorn (threads), Redis hash, sorted on reading", Redis, threaded("hashed:app"), "flask_redis"
     ),
     "django_sync": Kind(
         "Django (sync), F() update", Postgres, gunicorn("wsgi:application"), "django_update", THEIRS

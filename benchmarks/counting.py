@@ -1,4 +1,4 @@
-"""How fast hits are counted, as a share of what the server does without counting them: a part of the suite, for tuning.
+"""How fast hits are counted, beside an ASGI application that does nothing under the same server, for tuning.
 
     python -m benchmarks.counting [--seconds 4] [--rounds 5] [--connections 32 64 256] [--requests visitors]
 

@@ -1,4 +1,8 @@
-"""An ASGI application that does nothing: the most that the server and the machine can do."""
+"""An ASGI application that does nothing under the same server.
+
+It is no ceiling: the service answers hits in the protocol, without the task and the scope that ASGI asks for
+(docs/adr/0017-hits-in-the-protocol.md).
+"""
 
 from typing import Any
 

@@ -24,14 +24,38 @@ PICTURES = {
     "mixes": "Answers per second by what is asked for",
     "cost": "CPU seconds of a million hits",
 }
-#: The questions that the rivals are there for: of each pair, the first as so many times the second.
+#: Stacks that tell something beside each other: of each pair, the first as so many times the second.
 PAIRS = (
-    ("Is async better than threads? Quart beside Flask, both with a sorted set", "quart_redis", "flask_sorted_set"),
-    ("The same in Django, with the ORM", "django_async", "django_threads"),
-    ("Is a sorted set better than a hash, in counting?", "flask_sorted_set", "flask_hash"),
-    ("What does durability cost Redis? appendfsync always beside snapshots", "quart_redis_fsync", "quart_redis"),
-    ("What does durability cost with group commit? This service beside Redis with snapshots", SERVICE, RIVAL),
-    ("What does the fast lane bring? Beside the Django view of the same service", SERVICE, "service_django"),
+    (
+        "Quart (async, Hypercorn, uvloop) beside Flask (threads, gunicorn), both with a Redis sorted set",
+        "quart_redis",
+        "flask_sorted_set",
+    ),
+    (
+        "Django with an async view (gunicorn, ASGI worker) beside Django in threads (gunicorn, gthread), both with F()",
+        "django_async",
+        "django_threads",
+    ),
+    (
+        "A Redis sorted set beside a Redis hash, both of Flask in threads under gunicorn, counting",
+        "flask_sorted_set",
+        "flask_hash",
+    ),
+    (
+        "Redis with appendfsync always beside Redis with snapshots, both of Quart under Hypercorn",
+        "quart_redis_fsync",
+        "quart_redis",
+    ),
+    (
+        "This service (fast lane in gunicorn, PostgreSQL, group commit) beside Quart (Hypercorn, Redis with snapshots)",
+        SERVICE,
+        RIVAL,
+    ),
+    (
+        "This service (fast lane in gunicorn, group commit) beside its Django view in threads (gunicorn, gthread)",
+        SERVICE,
+        "service_django",
+    ),
 )
 #: Of a core, used by wrk: from here on a round may tell how fast wrk is.
 BOUNDED, MARK = 0.9, r"\*"
@@ -124,18 +148,27 @@ def _ratios(results: Results) -> Lines:
         if other != SERVICE:
             cells = [_beside(counted, SERVICE, other, number) for number in connections]
             rows.append((_label(other), *(_figure(cell, "{:.2f}") for cell in cells)))
-    yield from _section("This service, as so many times the rate of the others", ("", *_counted(connections)), rows)
+    note = (
+        "The ASGI application that does nothing runs under the same server, and is no ceiling: hits are answered in the"
+        " protocol, without the task and the scope that ASGI asks for."
+    )
+    title = "This service, as so many times the rate of the others"
+    yield from _section(title, ("", *_counted(connections)), rows, note)
 
 
 def _pairs(results: Results) -> Lines:
     counted = results.select("counting")
     connections = distinct(counted, "connections")
     rows = []
-    for question, one, other in PAIRS:
+    for stacks, one, other in PAIRS:
         cells = [_beside(counted, one, other, number) for number in connections]
         if any(cells):
-            rows.append((question, *(_figure(cell, "{:.2f}") for cell in cells)))
-    yield from _section("Why", ("rate of the first over that of the second", *_counted(connections)), rows)
+            rows.append((stacks, *(_figure(cell, "{:.2f}") for cell in cells)))
+    note = (
+        "A ratio is one of the stacks as they are named: of the differences between two, it does not say which did it."
+    )
+    header = ("rate of the first over that of the second", *_counted(connections))
+    yield from _section("Stacks beside each other", header, rows, note)
 
 
 def _beside(counted: list[Round], one: str, other: str, connections: int) -> Figure | None:
@@ -182,7 +215,13 @@ def _workers(results: Results) -> Lines:
         rates = (_seen(some, "rate", "{:,.0f}") for some in (ours, nothing))
         slow = _seen(ours, "p99", "{:.1f}")
         rows.append((number, *rates, _figure(ratio(ours, nothing), "{:.2f}"), slow))
-    header = ("workers", "this service, answers/s", "empty application", "ratio", "99th percentile, ms")
+    header = (
+        "workers",
+        "this service, answers/s",
+        "an ASGI application that does nothing",
+        "ratio",
+        "99th percentile, ms",
+    )
     yield from _section("Worker processes", header, rows, f"{CONNECTIONS} connections.")
 
 

@@ -161,7 +161,7 @@ def test_the_report_has_medians_and_ratios_of_rounds_of_the_same_number():
         ), pictures=[],
     )  # fmt: skip
     assert "| this service, fast lane | 2,000 (1,000 to 3,000) |" in told
-    assert "| an empty ASGI application | 0.62 (0.50 to 0.75) |" in told
+    assert "| an ASGI application that does nothing, same server | 0.62 (0.50 to 0.75) |" in told
     assert told.count("near the length of the round is a lower bound") == len(LATENCIES)
     assert "Some CPU, 2 cores, 8 GB" in told
     assert "- counting: 2 rounds of 1 s, 2 workers where nothing else is said" in told
@@ -170,7 +170,7 @@ def test_the_report_has_medians_and_ratios_of_rounds_of_the_same_number():
 
 def test_the_report_has_no_heading_without_figures():
     told = markdown(results_of(round_of()), pictures=[])
-    for heading in ("Reading", "Worker processes", "Requests that failed", "Pictures", "Why"):
+    for heading in ("Reading", "Worker processes", "Requests that failed", "Pictures", "Stacks beside each other"):
         assert f"## {heading}" not in told
 
 
@@ -185,7 +185,7 @@ def test_the_report_tells_what_failed_and_that_the_checkout_was_changed():
 def test_the_report_tells_how_busy_wrk_was_and_marks_the_rounds_that_it_bounded():
     told = markdown(results_of(round_of(wrk_cores=0.4), round_of("empty", wrk_cores=0.95)), pictures=[])
     assert "wrk itself used at most 0.95 of a core." in told
-    assert "| an empty ASGI application | 1,000 \\* |" in told
+    assert "| an ASGI application that does nothing, same server | 1,000 \\* |" in told
     assert "| this service, fast lane | 1,000 |" in told
 
 
