@@ -60,14 +60,15 @@ def mixes(results: Results, axes: Axes) -> None:
 
 
 def cost(results: Results, axes: Axes) -> None:
-    """A bar for each contestant: the server's CPU seconds, and behind them those of its store."""
+    """A bar for each contestant and what it was sent: the server's CPU seconds, and behind them those of its store."""
     found = results.select("cost")
-    contestants = distinct(found, "contestant")[::-1]
-    before = [0.0] * len(contestants)
+    bars = list(dict.fromkeys((one.contestant, one.requests) for one in found))[::-1]
+    sent = [matching(found, contestant=contestant, requests=requests) for contestant, requests in bars]
+    before = [0.0] * len(bars)
     for name, label in (("server_cpu", "server"), ("store_cpu", "store")):
-        some = [figure([one.per_million(name) for one in matching(found, contestant=who)]) for who in contestants]
+        some = [figure([one.per_million(name) for one in rounds]) for rounds in sent]
         lengths = [one.median if one else 0.0 for one in some]
-        axes.barh(contestants, lengths, left=before, label=label)
+        axes.barh([", ".join(bar) for bar in bars], lengths, left=before, label=label)
         before = [sum(pair) for pair in zip(before, lengths, strict=True)]
     axes.set_xlabel(f"CPU seconds of {MILLION:,} hits")
 

@@ -24,6 +24,7 @@ PICTURES = {
     "mixes": "Answers per second by what is asked for",
     "cost": "CPU seconds of a million hits",
 }
+DJANGO_VIEW = "service_django"
 #: Stacks that tell something beside each other: of each pair, the first as so many times the second.
 PAIRS = (
     (
@@ -54,7 +55,7 @@ PAIRS = (
     (
         "This service (fast lane in gunicorn, group commit) beside its Django view in threads (gunicorn, gthread)",
         SERVICE,
-        "service_django",
+        DJANGO_VIEW,
     ),
 )
 #: Of a core, used by wrk: from here on a round may tell how fast wrk is.
@@ -194,7 +195,7 @@ def _mixes(results: Results) -> Lines:
     rows = []
     for contestant in distinct(found, "contestant"):
         mix = matching(found, contestant=contestant, requests="mix")
-        for requests in distinct(found, "requests"):
+        for requests in distinct(matching(found, contestant=contestant), "requests"):
             some = matching(found, contestant=contestant, requests=requests)
             share = _figure(ratio(some, mix), "{:.2f}")
             rate, slow = _seen(some, "rate", "{:,.0f}"), _seen(some, "p99", "{:.1f}")
@@ -211,28 +212,27 @@ def _workers(results: Results) -> Lines:
     found = results.select("workers")
     rows = []
     for number in distinct(found, "workers"):
-        ours, nothing = (matching(found, workers=number, contestant=name) for name in (SERVICE, EMPTY))
-        rates = (_seen(some, "rate", "{:,.0f}") for some in (ours, nothing))
+        ours, view, nothing = (
+            matching(found, workers=number, contestant=name) for name in (SERVICE, DJANGO_VIEW, EMPTY)
+        )
+        rates = (_seen(some, "rate", "{:,.0f}") for some in (ours, view, nothing))
         slow = _seen(ours, "p99", "{:.1f}")
         rows.append((number, *rates, _figure(ratio(ours, nothing), "{:.2f}"), slow))
     header = (
-        "workers",
-        "this service, answers/s",
-        "an ASGI application that does nothing",
-        "ratio",
-        "99th percentile, ms",
-    )
+        "workers", "this service, answers/s", "its Django view", "an ASGI application that does nothing",
+        "this service, of the last", "this service, 99th percentile, ms",
+    )  # fmt: skip
     yield from _section("Worker processes", header, rows, f"{CONNECTIONS} connections.")
 
 
 def _cost(results: Results) -> Lines:
     found = results.select("cost")
     rows = [
-        (_label(name), *_costs(matching(found, contestant=name)))
-        for name in distinct(found, "contestant")
+        (_label(name), requests, *_costs(matching(found, contestant=name, requests=requests)))
+        for name, requests in dict.fromkeys((one.contestant, one.requests) for one in found)
     ]  # fmt: skip
     header = (
-        "", "hits in a round", "CPU s, server", "CPU s, store", "memory, server, MB", "memory, store, MB",
+        "", "requests", "hits in a round", "CPU s, server", "CPU s, store", "memory, server, MB", "memory, store, MB",
         "store grown, MB", "log written, MB",
     )  # fmt: skip
     note = (

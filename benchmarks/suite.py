@@ -3,9 +3,11 @@
     python -m benchmarks.suite [--parts counting mixes workers cost limits reads] [--rounds 3] [--seconds 2]
 
 * counting: each contestant, on the mix of the load test, at each number of connections;
-* mixes: the service and its first rival on one hot path, on a million paths, on paths that are always new;
-* workers: the service and the empty application with 1, 2 and 4 worker processes;
-* cost: longer rounds, for the CPU seconds, the memory and the bytes of a million hits;
+* mixes: the service and its first rival on one hot path, on a million paths, on paths that are always new; the service
+  also with the headers of many visitors;
+* workers: the service, its Django view and the empty application with 1, 2 and 4 worker processes;
+* cost: longer rounds, for the CPU seconds, the memory and the bytes of a million hits; of the service also with the
+  headers of many visitors;
 * limits: the statement that counts a batch, alone;
 * reads: statistics of more and more hits and paths (--reads HITS:PATHS …; --keep leaves the databases for next time).
 
@@ -22,7 +24,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -41,6 +43,10 @@ from benchmarks.rounds import Turn
 from benchmarks.stores import Postgres, Redis
 from tests.service import PROJECT
 
+#: What contestants of `mixes` are sent. Others count no more than paths, whatever headers come with them.
+VISITORS, KINDS_OF_PATHS = "visitors", ("mix", "hot", "zipf", "new")
+MIXES = {"service": (*KINDS_OF_PATHS, VISITORS), "quart_redis": KINDS_OF_PATHS}
+SCALED = ("service", "service_django", "empty")  # the contestants of `workers`
 WORKERS = (1, 2, 4)
 BATCHES = (16, 64, 256)
 CONNECTIONS = 64  # where a part has no other number
@@ -94,23 +100,25 @@ class Suite:
                 self._measure("counting", [Turn(one, self.options.requests, connections) for one in running.values()])
 
     def mixes(self) -> None:
-        chosen = [name for name in ("service", "quart_redis") if name in self.options.contestants]
+        chosen = self._chosen(MIXES)
         with started(chosen, self.options.workers, **UNBOUNDED) as running:
             for contestant in running.values():
                 know_paths(contestant)
-            kinds = ("mix", "hot", "zipf", "new")
-            self._measure("mixes", [Turn(one, kind, CONNECTIONS) for one in running.values() for kind in kinds])
+            self._measure("mixes", [Turn(running[name], kind, CONNECTIONS) for name in chosen for kind in MIXES[name]])
 
     def workers(self) -> None:
-        chosen = [name for name in ("service", "empty") if name in self.options.contestants]
         with ExitStack() as stack:
-            running = [stack.enter_context(started(chosen, number)) for number in WORKERS]
+            running = [stack.enter_context(started(self._chosen(SCALED), number)) for number in WORKERS]
             turns = [Turn(one, "mix", CONNECTIONS) for some in running for one in some.values()]
             self._measure("workers", turns)
 
     def cost(self) -> None:
-        with started(self.options.contestants, self.options.workers) as running:
-            turns = [Turn(one, self.options.requests, CONNECTIONS) for one in running.values()]
+        asked, workers = self.options.requests, self.options.workers
+        # Beside the one that is sent no headers, so that neither has the other's memory and tables.
+        visited = self._chosen(["service"]) if asked != VISITORS else []
+        with started(self.options.contestants, workers) as running, started(visited, workers) as besides:
+            turns = [Turn(one, asked, CONNECTIONS) for one in running.values()]
+            turns += [Turn(one, VISITORS, CONNECTIONS) for one in besides.values()]
             self._measure("cost", turns, seconds=COST_SECONDS * self.options.seconds)
 
     def limits(self) -> None:
@@ -128,6 +136,10 @@ class Suite:
             for name in growth.RIVALS:
                 if held.paths <= growth.MOST_PATHS_OF_RIVALS and name in self.options.contestants:
                     self._read(growth.of_rival(name, held, self.options.rounds, self.options.workers))
+
+    def _chosen(self, names: Iterable[str]) -> list[str]:
+        """Those of them that are to take part."""
+        return [name for name in names if name in self.options.contestants]
 
     def _measure(self, part: str, turns: Sequence[Turn], seconds: int | None = None) -> None:
         found: Iterator[Round] = rounds.alternate(part, turns, self.options.rounds, seconds or self.options.seconds)

@@ -174,6 +174,17 @@ def test_the_report_has_no_heading_without_figures():
         assert f"## {heading}" not in told
 
 
+def test_what_only_one_contestant_was_sent_has_a_line_of_its_own():
+    told = markdown(
+        results_of(
+            round_of(part="mixes"), round_of(part="mixes", requests="visitors", rate=800.0),
+            round_of("quart_redis", part="mixes"),
+        ), pictures=[],
+    )  # fmt: skip
+    assert told.count("with the headers of many visitors |") == 1
+    assert "with the headers of many visitors | 800 | 0.80 | 3.0 |" in told
+
+
 def test_the_report_tells_what_failed_and_that_the_checkout_was_changed():
     results = results_of(round_of(failed=7, answered=93))
     results.about = {**ABOUT, "changed": True}
@@ -191,12 +202,15 @@ def test_the_report_tells_how_busy_wrk_was_and_marks_the_rounds_that_it_bounded(
 
 def test_the_report_shows_costs_statements_and_reads():
     results = results_of(
-        round_of(part="cost"), round_of(part="workers"), round_of("empty", part="workers", rate=2000.0),
+        round_of(part="cost"), round_of(part="cost", requests="visitors", server_cpu=20.0),
+        round_of(part="workers"), round_of("empty", part="workers", rate=2000.0),
+        round_of("service_django", part="workers", rate=500.0),
         reads=[read_of(1_000_000, 1_000_000, 4.0)], statements=[Statement(16, 1, 32_000.0)],
     )  # fmt: skip
     told = markdown(results, pictures=[("Rates", "some-rates.svg")])
-    assert "| this service, fast lane | 500,000 | 20.0 | 10.0 | 100 | 50 | 2.0 | 4.0 |" in told
-    assert "| 2 | 1,000 | 2,000 | 0.50 | 3.0 |" in told
+    assert "| this service, fast lane | mix | 500,000 | 20.0 | 10.0 | 100 | 50 | 2.0 | 4.0 |" in told
+    assert "| this service, fast lane | visitors | 500,000 | 40.0 | 10.0 | 100 | 50 | 2.0 | 4.0 |" in told
+    assert "| 2 | 1,000 | 500 | 2,000 | 0.50 | 3.0 |" in told
     assert "| 16 | 32,000 | 500 |" in told
     assert "| full list | 1,000,000 | 1,000,000 | 4,000.0 | 1 | 250,000 | 0.0 |" in told
     assert "![Rates](some-rates.svg)" in told

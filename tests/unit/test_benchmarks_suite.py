@@ -1,7 +1,12 @@
 """The files of the suite's runs, without running anything."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 
+from benchmarks import suite
+from benchmarks.contestants import KINDS
 from benchmarks.records import Read, Results, Round, Statement, merged
 from benchmarks.suite import PARTS, Suite, options_of, write
 
@@ -72,12 +77,54 @@ def test_a_run_may_write_as_often_as_it_likes(tmp_path, times):
 
 
 def test_what_a_part_found_before_it_failed_is_written(tmp_path, monkeypatch):
-    def fail(suite):
-        suite.results.rounds.append(round_of("counting"))
+    def fail(run):
+        run.results.rounds.append(round_of("counting"))
         raise RuntimeError
 
     monkeypatch.setitem(PARTS, "counting", fail)
-    suite = Suite(options_of(["--results", str(tmp_path)]))
+    run = Suite(options_of(["--results", str(tmp_path)]))
     with pytest.raises(RuntimeError):
-        suite.measure("counting")
-    assert Results.from_json(suite.stem.with_suffix(".json").read_text()).rounds == [round_of("counting")]
+        run.measure("counting")
+    assert Results.from_json(run.stem.with_suffix(".json").read_text()).rounds == [round_of("counting")]
+
+
+@pytest.fixture
+def turns(tmp_path, monkeypatch):
+    """Of a part: the contestant, its number of workers, and what it is sent; nothing is started."""
+
+    @contextmanager
+    def started(names, workers, **environment):
+        yield {name: SimpleNamespace(name=name, workers=workers, store=None) for name in names}
+
+    driven = []
+    monkeypatch.setattr(suite, "started", started)
+    monkeypatch.setattr(suite.rounds, "alternate", lambda _part, turns, *_: driven.extend(turns) or iter(()))
+
+    def turns_of(part, *arguments):
+        PARTS[part](Suite(options_of(["--results", str(tmp_path), *arguments])))
+        return [(turn.contestant.name, turn.contestant.workers, turn.requests) for turn in driven]
+
+    return turns_of
+
+
+def test_the_service_alone_is_sent_visitors_beside_the_mix(turns):
+    found = turns("mixes")
+    assert [name for name, _, requests in found if requests == "visitors"] == ["service"]
+    assert len(found) == len(set(found)) == 9
+
+
+def test_what_visitors_cost_is_measured_of_another_service(turns):
+    found = turns("cost")
+    assert found.count(("service", 2, "mix")) == found.count(("service", 2, "visitors")) == 1
+    assert len(found) == len(KINDS) + 1
+
+
+@pytest.mark.parametrize("arguments", [["--requests", "visitors"], ["--contestants", "empty"]])
+def test_what_visitors_cost_is_not_measured_twice_and_not_without_the_service(turns, arguments):
+    found = turns("cost", *arguments)
+    assert len(found) == len(set(found)) == len({name for name, *_ in found})
+
+
+def test_the_service_its_django_view_and_the_empty_application_have_more_and_more_workers(turns):
+    names = ("service", "service_django", "empty")
+    assert turns("workers") == [(name, number, "mix") for number in (1, 2, 4) for name in names]
