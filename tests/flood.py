@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 import resource
 import time
@@ -89,7 +90,7 @@ class Flood:
         asyncio.run(self._offer(rate, seconds))
 
     def press(self, connections: int, seconds: float) -> None:
-        """Have so many connections send one hit after the other, as soon as each is answered."""
+        """Have so many connections send one hit after the other, as soon as each is answered; all for so long."""
         asyncio.run(self._press(connections, seconds))
 
     async def _offer(self, rate: float, seconds: float) -> None:
@@ -127,8 +128,7 @@ class Flood:
         return self._idle.pop()
 
     async def _press(self, connections: int, seconds: float) -> None:
-        begun = time.monotonic()
-        until = begun + seconds
+        begun, until = time.monotonic(), math.inf
 
         def again(connection: _Connection) -> None:
             now = time.monotonic()
@@ -137,7 +137,8 @@ class Flood:
 
         for _ in range(connections):
             again(await self._connect(again))
-        await asyncio.sleep(until - time.monotonic())
+        until = time.monotonic() + seconds  # to connect takes as long on a slow machine
+        await asyncio.sleep(seconds)
         self.seconds = time.monotonic() - begun
         await self._last_answers()
 
