@@ -13,7 +13,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connection
 
 from hitcounter import secrets
-from hitcounter.environment import BASE_DIR
+from hitcounter.environment import BASE_DIR, unknown
 from hitcounter.logs import MASTER_LOG_FORMAT
 
 MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters migrate', 0))"
@@ -24,6 +24,8 @@ class Command(BaseCommand):
     help = "Migrate, then serve on HITCOUNTER_BIND until Ctrl-C or SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        for sentence in unknown():
+            self.stderr.write(sentence)
         with connection.cursor() as cursor:
             cursor.execute(MIGRATION_LOCK)  # several servers may start at once
             call_command("migrate", verbosity=0)
