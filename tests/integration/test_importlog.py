@@ -226,13 +226,11 @@ def test_a_log_of_no_known_format_is_refused(log):
 
 def test_a_database_that_goes_away_is_told_in_a_sentence(log, monkeypatch):
     def fail(*_: Any) -> None:
-        raise OperationalError("connection failed:\n  is it running")
+        raise OperationalError("connection failed\n  Is it running?")
 
     log.write_text(line())
     monkeypatch.setattr(bulk, "record", fail)
-    assert refused(log) == (
-        "The database cannot be used: connection failed: is it running. Run it again: it goes on where it ended."
-    )
+    assert refused(log) == ("The database cannot be used: connection failed. Run it again: it goes on where it ended.")
 
 
 # Once

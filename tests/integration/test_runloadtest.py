@@ -434,10 +434,10 @@ def test_a_count_that_is_not_what_was_acknowledged_is_exit_status_1_after_the_re
 
 def test_a_database_that_is_gone_is_a_refusal(monkeypatch):
     def gone(*args, **options):
-        raise OperationalError("connection refused\n\tthe server is starting")
+        raise OperationalError("connection refused\n\tIs the server running?")
 
     monkeypatch.setattr(loadtest, "perform", gone)
-    assert refusal("http://unused") == "The database cannot be used: connection refused the server is starting."
+    assert refusal("http://unused") == "The database cannot be used: connection refused."
 
 
 def test_an_interruption_ends_it_with_one_sentence(url, monkeypatch):

@@ -197,6 +197,23 @@ def test_a_malformed_database_url_is_refused_without_what_may_be_its_password(tm
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["serve", "verifycounts", "migrate", "backup"])
+def test_a_database_that_cannot_be_reached_is_told_in_one_sentence_without_its_password(tmp_path: Path, command: str):
+    file = [str(tmp_path / "backup")] if command == "backup" else []
+    done = run(tmp_path, command, *file, DATABASE_URL="postgresql://me:s3cret@127.0.0.1:1/counts")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.endswith("Connection refused.\n")
+    assert "s3cret" not in done.stderr
+
+
+def test_the_service_has_a_pool_which_commands_have_not(tmp_path: Path):
+    assert "'pool': {" in value(tmp_path, "DATABASES")
+    code = "import manage; from django.conf import settings; manage.leave_the_pool(); print(settings.DATABASES)"
+    without = in_a_process(tmp_path, code, {"DJANGO_SETTINGS_MODULE": "hitcounter.settings"}).stdout
+    assert "'OPTIONS': {'connect_timeout': 2}" in without
+
+
 def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path):
     first, second = value(tmp_path, "SECRET_KEY"), value(tmp_path, "SECRET_KEY")
     assert first == second

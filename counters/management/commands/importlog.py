@@ -19,6 +19,7 @@ from counters.clients import origins
 from counters.hits import HitRefused, check_path
 from counters.importing import Choice, Importer, ImportFailed, Misfit, Summary
 from counters.logfiles import STANDARD_INPUT, LogFile, LogUnreadable
+from counters.sentences import reason_of
 
 MISFITS_SHOWN = 10
 _LONGEST_SHOWN = 120
@@ -67,8 +68,7 @@ class Command(BaseCommand):
             except ImportFailed as error:
                 raise CommandError(str(error)) from None
             except Error as error:
-                reason = " ".join(str(error).split()).rstrip(".")
-                raise CommandError(f"The database cannot be used: {reason}. {_GOES_ON}") from error
+                raise CommandError(f"The database cannot be used: {reason_of(error)}. {_GOES_ON}") from error
             except KeyboardInterrupt:
                 raise CommandError(f"The import was stopped. {_GOES_ON}", returncode=_INTERRUPTED) from None
         if failures:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from counters import loadtest
 from counters.access import SERVICE_HEADER, service_token
+from counters.sentences import reason_of
 
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
@@ -90,7 +91,7 @@ def _performed(plan: loadtest.Plan) -> Any:
     except loadtest.LoadTestError as error:
         raise CommandError(str(error)) from error
     except (DatabaseError, InterfaceError) as error:
-        raise CommandError(f"The database cannot be used: {' '.join(str(error).split()).rstrip('.')}.") from error
+        raise CommandError(f"The database cannot be used: {reason_of(error)}.") from error
     except KeyboardInterrupt:
         raise CommandError("The load test was interrupted; what it sent is counted.", returncode=INTERRUPTED) from None
 
