@@ -18,10 +18,11 @@ def main() -> int:
     from environs import EnvError
 
     from counters.sentences import reason_of
-    from hitcounter.environment import DATA_DIR, secret
     from hitcounter.postgres import PostgresError, PrivatePostgres
 
     try:
+        from hitcounter.environment import DATA_DIR, secret
+
         if secret("DATABASE_URL"):
             from django.core.management import execute_from_command_line
 

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from environs import Env, EnvError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -15,7 +16,21 @@ _PREFIX = "HITCOUNTER_"
 #: Kubernetes sets these by itself where there is a service whose name begins with hitcounter.
 _OF_KUBERNETES = re.compile(rf"{_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\w+)?)")
 
+
+def check_dotenv(file: Path) -> None:
+    """Raise EnvError for a line that cannot be read. dotenv would pass over it, and log that each time it reads."""
+    if not file.is_file():
+        return
+    with open(file, encoding="utf-8") as lines:
+        bad = next((found.original for found in parse_stream(lines) if found.error), None)
+    if bad:
+        blank = len(bad.string) - len(bad.string.lstrip())  # lines before it
+        line = bad.line + bad.string[:blank].count("\n")
+        raise EnvError(f"{file}, line {line}, cannot be read: it is not like NAME=value.")
+
+
 env = Env()
+check_dotenv(DOTENV)
 env.read_env(DOTENV, recurse=False)
 
 

@@ -9,8 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from environs import EnvError
 
 from counters import conf
+from hitcounter.environment import check_dotenv
 from tests.service import PROJECT
 from tests.unit.test_countries import country_file
 
@@ -287,6 +289,42 @@ def test_without_tls_djangos_own_check_does_not_pass(tmp_path: Path):
     done = run(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **given)
     assert done.returncode == 1
     assert "security.W008" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("A=1\n# why\nHITCOUNTER_OPEN off s3cret\nB=2\n", 3),
+        ("\n\n\nA='s3cret\nB=2\n", 4),
+        ("A='1\n2'\n\nB=\"s3cret\" off\nC off\n", 4),
+    ],
+)
+def test_a_line_of_dot_env_that_cannot_be_read_is_told_with_its_number_and_not_itself(
+    tmp_path: Path, text: str, line: int
+):
+    file = tmp_path / ".env"
+    file.write_text(text)
+    with pytest.raises(EnvError) as refusal:
+        check_dotenv(file)
+    assert str(refusal.value) == f"{file}, line {line}, cannot be read: it is not like NAME=value."
+
+
+def test_other_lines_of_dot_env_can_be_read_and_there_need_be_none(tmp_path: Path):
+    check_dotenv(tmp_path / ".env")
+    (tmp_path / ".env").write_text("# why\n\nexport A=1\nB='x\ny' # why\nC=\n")
+    check_dotenv(tmp_path / ".env")
+
+
+def test_the_start_ends_with_that_sentence_alone(tmp_path: Path):
+    (tmp_path / ".env").write_text("HITCOUNTER_OPEN off\n")
+    code = (
+        "import pathlib, sys, manage;"
+        f" pathlib.Path.resolve = lambda _: pathlib.Path({str(tmp_path)!r}, 'hitcounter', 'environment.py');"
+        " sys.exit(manage.main())"
+    )
+    done = in_a_process(tmp_path, code, {})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{tmp_path}/.env, line 1, cannot be read: it is not like NAME=value.\n"
 
 
 def test_hourly_figures_are_not_kept_for_fewer_days_than_hit_rows(tmp_path: Path):
