@@ -407,7 +407,10 @@ def test_a_seed_that_is_no_text_is_a_refusal():
 
 def test_a_service_that_does_not_answer_is_a_refusal(db):
     url = f"http://127.0.0.1:{free_port()}"
-    assert refusal(url) == f"The service at {url} does not answer: Connection refused."
+    assert refusal(url) == (
+        f"The service at {url} does not answer: Connection refused. "
+        "If it listens elsewhere, set HITCOUNTER_BIND as it has it, or give its --url."
+    )
 
 
 def test_statistics_that_may_not_be_read_are_a_refusal(url, settings, monkeypatch):
