@@ -199,6 +199,14 @@ def test_a_malformed_database_url_is_refused_without_what_may_be_its_password(tm
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("url", ["mysql://x/y", "mysql://x/y?a=b", "sqlite:///db", "hitcounter"])
+def test_another_database_is_refused_with_what_it_must_be(tmp_path: Path, url: str):
+    done = run(tmp_path, "check", DATABASE_URL=url)
+    assert done.returncode != 0
+    assert "must be a PostgreSQL URL, like postgresql://" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", ["serve", "verifycounts", "migrate", "backup"])
 def test_a_database_that_cannot_be_reached_is_told_in_one_sentence_without_its_password(tmp_path: Path, command: str):
     file = [str(tmp_path / "backup")] if command == "backup" else []
