@@ -117,9 +117,9 @@ def test_only_the_first_few_lines_that_cannot_be_read_are_shown(log):
 def test_strict_stops_at_the_first_line_that_cannot_be_read_and_keeps_what_precedes(log):
     log.write_text(lines(0, 1, 2) + "nonsense\n" + lines(3, 4))
     sentence = f"{log}, line 4: The line has not the format of the log."
-    assert refused("--strict", log) == sentence
+    assert refused("--strict", log) == f"{sentence} Imported before it: 3 new lines, 3 hits."
     assert counts() == in_log(0, 3)
-    assert refused("--strict", log) == sentence
+    assert refused("--strict", log) == f"{sentence} Imported before it: 0 new."
     assert counts() == in_log(0, 3)
     assert run(log)[0] == f"{log}: 3 new lines, 2 hits, 1 not read."
     assert counts() == in_log(0, 5)
