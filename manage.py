@@ -14,15 +14,19 @@ def main() -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until gunicorn, which begins with what we have, handles it
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hitcounter.settings")
     from django.core.exceptions import ImproperlyConfigured
+    from django.db import OperationalError
     from environs import EnvError
 
-    from hitcounter.environment import DATA_DIR, secret
+    from counters.sentences import reason_of
     from hitcounter.postgres import PostgresError, PrivatePostgres
 
     try:
+        from hitcounter.environment import DATA_DIR, secret
+
         if secret("DATABASE_URL"):
             from django.core.management import execute_from_command_line
 
+            leave_the_pool()
             execute_from_command_line(sys.argv)
             return 0
         # Before the database is started: what ends this process must still pass the place where it is stopped.
@@ -33,8 +37,19 @@ def main() -> int:
     except (EnvError, ImproperlyConfigured, PostgresError) as error:
         print(error, file=sys.stderr)
         return 1
+    except OperationalError as error:
+        print(f"The database cannot be used: {reason_of(error)}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def leave_the_pool() -> None:
+    """Have commands connect by themselves: a pool tries on for two seconds, and does not say why it got nowhere."""
+    from django.conf import settings
+
+    options = settings.DATABASES["default"]["OPTIONS"]
+    options.setdefault("connect_timeout", options.pop("pool")["timeout"])
 
 
 if __name__ == "__main__":

@@ -74,6 +74,14 @@ class Misfit(NamedTuple):
     text: bytes
 
 
+class Stopped(ImportFailed):
+    """A line could not be read, and was to stop the import; `summary` is what was imported before it."""
+
+    def __init__(self, message: str, summary: "Summary") -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
 class Choice:
     """Which lines are counted, and under which paths.
 
@@ -284,7 +292,7 @@ class Importer:
                         yield part, reach
                         self._tell_progress(file, part.lines)
                     if part.end:
-                        raise ImportFailed(f"{file.name}, line {part.end.line:,}: {part.end.reason}")
+                        raise Stopped(f"{file.name}, line {part.end.line:,}: {part.end.reason}", summary)
                     block = block[part.size :]
 
     def follow(self, name: str) -> Iterator[tuple[LogFile, Summary]]:

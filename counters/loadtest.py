@@ -71,6 +71,10 @@ class LoadTestError(Exception):
     """The load test cannot be run; the message says why."""
 
 
+class ServiceAway(LoadTestError):
+    """Nothing answers where the service should be; the message says why."""
+
+
 class LoadTestBusy(LoadTestError):
     """Another load test is running; one at a time."""
 
@@ -405,7 +409,7 @@ def _counted_below(prefix: str, url: str, session: requests.Session) -> int:
     except requests.Timeout:
         raise LoadTestError(f"The service at {url} does not answer within {ANSWER_SECONDS} s.") from None
     except requests.RequestException as error:
-        raise LoadTestError(f"The service at {url} does not answer: {_reason(error)}.") from error
+        raise ServiceAway(f"The service at {url} does not answer: {_reason(error)}.") from error
     if answer.status_code != 200:
         raise LoadTestError(f"The statistics of {url} cannot be read: status {answer.status_code} {answer.reason}.")
     try:

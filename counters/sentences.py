@@ -9,3 +9,8 @@ def sentence_of(error: BaseException) -> str:
     diagnostics = getattr(error.__cause__ or error, "diag", None)
     primary = diagnostics.message_primary if diagnostics else None
     return " ".join((primary or str(error)).split())
+
+
+def reason_of(error: BaseException) -> str:
+    """What a database error says in its first line, without a full stop: further lines are hints or other attempts."""
+    return " ".join(str(error).partition("\n")[0].split()).rstrip(".")

@@ -18,6 +18,7 @@ from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from counters.sentences import reason_of
 from counters.sql import load
 from hitcounter.conninfo import SECRETS, parameters
 from hitcounter.postgres import PostgresError, binaries
@@ -131,9 +132,9 @@ def back_up(target: IO[bytes]) -> Held:
             snapshot, *held = cursor.fetchone()
             _dump(program, snapshot, target)
     except ProgrammingError as error:
-        raise BackupError(f"There is nothing to back up: {_sentence(error)}.") from error
+        raise BackupError(f"There is nothing to back up: {reason_of(error)}.") from error
     except OperationalError as error:
-        raise BackupError(f"The database cannot be read: {_sentence(error)}.") from error
+        raise BackupError(f"The database cannot be read: {reason_of(error)}.") from error
     return Held(*held)
 
 
@@ -264,7 +265,7 @@ def _server_version() -> int:
     try:
         connection.ensure_connection()
     except OperationalError as error:
-        raise BackupError(f"The database cannot be reached: {_sentence(error)}.") from error
+        raise BackupError(f"The database cannot be reached: {reason_of(error)}.") from error
     return int(connection.connection.info.server_version) // 10000
 
 
@@ -311,7 +312,3 @@ def _complaint(complaints: IO[bytes]) -> str:
     error = re.search(r"(?im)\b(?:error|fatal): +(.+)", said)
     sentence = (error[1] if error else said.strip().partition("\n")[0] or "it ended without a word").strip()
     return sentence if sentence.endswith(".") else f"{sentence}."
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split()).rstrip(".")

@@ -18,6 +18,7 @@ from hitcounter.logs import FORMATTERS
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SHORTEST_SECRET_KEY = 32
+POSTGRESQL_SCHEMES = ("postgresql://", "postgres://")
 _NAME = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 #: What ends like this is an IPv4 address or nothing (https://url.spec.whatwg.org/#ends-in-a-number-checker).
@@ -74,6 +75,8 @@ def _database(url: str) -> dict[str, Any]:
     except ProgrammingError as error:
         # libpq quotes what it stumbles over, which may be part of a password.
         reason = re.sub(r'".*"', "…", str(error).strip(), flags=re.DOTALL)
+        if not url.startswith(POSTGRESQL_SCHEMES):
+            reason = "it must be a PostgreSQL URL, like postgresql://user:password@localhost/hitcounter"
         raise EnvError(f'Environment variable "DATABASE_URL" invalid: {reason}.') from None
     named = {
         "NAME": parts.pop("dbname", ""),

@@ -80,7 +80,7 @@ def settle(
     if load.answers.keys() == {200}:
         assert outcome.sent == outcome.acknowledged == outcome.counted
     held = service.counts(PREFIX)
-    assert told(done(service, "resetcounts", "--prefix", PREFIX)) == held
+    assert told(done(service, "resetcounts", "--prefix", PREFIX, "--yes")) == held
     assert set(service.counts(PREFIX).values()) <= {0}
     with Load(service, PREFIX, trial.seed) as after:
         after.wait_for(200)
@@ -100,7 +100,7 @@ def test_resets_of_hot_paths_take_what_was_counted_and_leave_what_comes_after(
             load.wait_for(100)
             assert admin.reset(*some(load, trial)) == 200
             load.wait_for(100)
-            said += told(done(service, "resetcounts", "--prefix", f"{PREFIX}{trial.draw.randrange(10)}"))
+            said += told(done(service, "resetcounts", "--prefix", f"{PREFIX}{trial.draw.randrange(10)}", "--yes"))
     assert load.answers.keys() == {200}, load.answers
     wait_until(lambda: +(said + told(service.output())) == takings.hits())
     settle("reset of hot paths", 2 * times, load, service, trial, takings)
@@ -114,12 +114,12 @@ def test_resets_that_are_killed_have_been_done_or_not_and_nothing_is_lost(
 
     def killed_amid() -> bool:
         load.wait_for(100)
-        resetting = started(service, "resetcounts", "--prefix", PREFIX)
+        resetting = started(service, "resetcounts", "--prefix", PREFIX, "--yes")
         return kill_amid(resetting, lambda: is_amid(session, "reset"), trial.draw.uniform(0, 0.03), session)
 
     with Load(service, PREFIX, trial.seed) as load:
         tried = times_amid(times, killed_amid)
-        done(service, "resetcounts", "--prefix", PREFIX)
+        done(service, "resetcounts", "--prefix", PREFIX, "--yes")
         load.wait_for(100)
     assert load.answers.keys() == {200}, load.answers
     settle("resetcounts killed", times, load, service, trial, takings, of(tried))

@@ -451,8 +451,9 @@ def test_it_asks_and_says_what_goes(arguments: list[str], question: str, answer:
 def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], reason: str):
     through_the_writer(HITS)
     before = everything()
-    with pytest.raises(CommandError, match=reason.replace("(", r"\(")):
+    with pytest.raises(CommandError, match=reason.replace("(", r"\(")) as refusal:
         run(*arguments)
+    assert refusal.type is CommandError, "its name is printed"
     assert everything() == before
 
 

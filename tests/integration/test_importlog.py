@@ -117,9 +117,9 @@ def test_only_the_first_few_lines_that_cannot_be_read_are_shown(log):
 def test_strict_stops_at_the_first_line_that_cannot_be_read_and_keeps_what_precedes(log):
     log.write_text(lines(0, 1, 2) + "nonsense\n" + lines(3, 4))
     sentence = f"{log}, line 4: The line has not the format of the log."
-    assert refused("--strict", log) == sentence
+    assert refused("--strict", log) == f"{sentence} Imported before it: 3 new lines, 3 hits."
     assert counts() == in_log(0, 3)
-    assert refused("--strict", log) == sentence
+    assert refused("--strict", log) == f"{sentence} Imported before it: 0 new."
     assert counts() == in_log(0, 3)
     assert run(log)[0] == f"{log}: 3 new lines, 2 hits, 1 not read."
     assert counts() == in_log(0, 5)
@@ -226,13 +226,11 @@ def test_a_log_of_no_known_format_is_refused(log):
 
 def test_a_database_that_goes_away_is_told_in_a_sentence(log, monkeypatch):
     def fail(*_: Any) -> None:
-        raise OperationalError("connection failed:\n  is it running")
+        raise OperationalError("connection failed\n  Is it running?")
 
     log.write_text(line())
     monkeypatch.setattr(bulk, "record", fail)
-    assert refused(log) == (
-        "The database cannot be used: connection failed: is it running. Run it again: it goes on where it ended."
-    )
+    assert refused(log) == ("The database cannot be used: connection failed. Run it again: it goes on where it ended.")
 
 
 # Once

@@ -338,16 +338,17 @@ def test_path_resets_that_path_alone():
 @one_transaction
 def test_prefix_resets_all_below_it():
     count("/api/shop/a", "/api/shop/b", "/api/shopping")
-    assert run("--prefix", "/api/shop/") == "Reset 2 counters with 2 hits."
+    assert run("--prefix", "/api/shop/", "--yes") == "Reset 2 counters with 2 hits."
     assert hits_of_all() == {"/api/shop/a": 0, "/api/shop/b": 0, "/api/shopping": 1}
 
 
 @one_transaction
-def test_all_asks_and_says_what_goes(monkeypatch):
+@pytest.mark.parametrize("which", [["--all"], ["--prefix", "/api/"]])
+def test_what_resets_several_asks_and_says_what_goes(monkeypatch, which):
     count("/api/a/", "/api/b/", "/api/b/")
     asked = []
     monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "yes")
-    assert run("--all") == "Reset 2 counters with 3 hits."
+    assert run(*which) == "Reset 2 counters with 3 hits."
     assert asked == ["2 counters with 3 hits are to be removed for good. Type yes to go on: "]
 
 
@@ -356,12 +357,13 @@ def _end_of_input(question):
 
 
 @one_transaction
+@pytest.mark.parametrize("which", [["--all"], ["--prefix", "/api/"]])
 @pytest.mark.parametrize("answer", [lambda _: "", lambda _: "y", _end_of_input])
-def test_all_resets_nothing_without_a_yes(monkeypatch, answer):
+def test_nothing_of_several_is_reset_without_a_yes(monkeypatch, answer, which):
     count("/api/a/")
     monkeypatch.setattr("builtins.input", answer)
     with pytest.raises(CommandError, match="Nothing was reset"):
-        run("--all")
+        run(*which)
     assert hits_of_all() == {"/api/a/": 1}
 
 
@@ -378,6 +380,7 @@ def test_yes_asks_nothing(monkeypatch, counted):
     ("arguments", "reason"),
     [
         (["--path", "/api/none/"], "There is no counter of /api/none/"),
+        (["--prefix", "/api/none/", "--yes"], "There is no counter whose path begins with /api/none/"),
         (["--prefix", "/api/none/"], "There is no counter whose path begins with /api/none/"),
         (["--path", "api/"], "--path 'api/' is no counted path: A path starts with a slash"),
         (["--path", ""], "--path '' is no counted path"),

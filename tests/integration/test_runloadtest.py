@@ -407,7 +407,10 @@ def test_a_seed_that_is_no_text_is_a_refusal():
 
 def test_a_service_that_does_not_answer_is_a_refusal(db):
     url = f"http://127.0.0.1:{free_port()}"
-    assert refusal(url) == f"The service at {url} does not answer: Connection refused."
+    assert refusal(url) == (
+        f"The service at {url} does not answer: Connection refused. "
+        "If it listens elsewhere, set HITCOUNTER_BIND as it has it, or give its --url."
+    )
 
 
 def test_statistics_that_may_not_be_read_are_a_refusal(url, settings, monkeypatch):
@@ -434,10 +437,10 @@ def test_a_count_that_is_not_what_was_acknowledged_is_exit_status_1_after_the_re
 
 def test_a_database_that_is_gone_is_a_refusal(monkeypatch):
     def gone(*args, **options):
-        raise OperationalError("connection refused\n\tthe server is starting")
+        raise OperationalError("connection refused\n\tIs the server running?")
 
     monkeypatch.setattr(loadtest, "perform", gone)
-    assert refusal("http://unused") == "The database cannot be used: connection refused the server is starting."
+    assert refusal("http://unused") == "The database cannot be used: connection refused."
 
 
 def test_an_interruption_ends_it_with_one_sentence(url, monkeypatch):

@@ -1,13 +1,16 @@
 """`manage.py serve`: who is made the first user, and what is said at the start."""
 
+import socket
 from io import StringIO
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
 
 from hitcounter.management.commands import serve
+from tests.service import free_port
 
 GOOD = "correct horse battery staple"
 
@@ -78,3 +81,31 @@ def test_it_is_said_at_the_start_that_pages_need_https(settings, tls: bool):
     said = StringIO()
     serve.Command(stdout=said).say_where()
     assert ("HITCOUNTER_TLS=off" in said.getvalue()) == tls
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_address_that_is_in_use_stops_the_start_by_name(monkeypatch: pytest.MonkeyPatch, host: str):
+    monkeypatch.setattr(serve, "IN_USE_SECONDS", 0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(CommandError) as refusal:
+            serve.check_address(host, port)
+    assert str(refusal.value) == f"The service cannot listen on HITCOUNTER_BIND, {host}:{port}: Address already in use."
+
+
+def test_an_address_of_another_machine_stops_it_at_once():
+    with pytest.raises(CommandError, match=r"HITCOUNTER_BIND, 192\.0\.2\.1:5000: "):
+        serve.check_address("192.0.2.1", 5000)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]"])  # noqa: S104
+def test_an_address_that_is_free_is_free_afterwards(host: str):
+    port = free_port()
+    serve.check_address(host, port)
+    serve.check_address(host, port)
+
+
+def test_who_still_listens_for_a_moment_is_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        Timer(0.3, other.close).start()
+        serve.check_address(*other.getsockname())

@@ -9,8 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from environs import EnvError
 
 from counters import conf
+from hitcounter.environment import check_dotenv
 from tests.service import PROJECT
 from tests.unit.test_countries import country_file
 
@@ -197,6 +199,31 @@ def test_a_malformed_database_url_is_refused_without_what_may_be_its_password(tm
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("url", ["mysql://x/y", "mysql://x/y?a=b", "sqlite:///db", "hitcounter"])
+def test_another_database_is_refused_with_what_it_must_be(tmp_path: Path, url: str):
+    done = run(tmp_path, "check", DATABASE_URL=url)
+    assert done.returncode != 0
+    assert "must be a PostgreSQL URL, like postgresql://" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "verifycounts", "migrate", "backup"])
+def test_a_database_that_cannot_be_reached_is_told_in_one_sentence_without_its_password(tmp_path: Path, command: str):
+    file = [str(tmp_path / "backup")] if command == "backup" else []
+    done = run(tmp_path, command, *file, DATABASE_URL="postgresql://me:s3cret@127.0.0.1:1/counts")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.endswith("Connection refused.\n")
+    assert "s3cret" not in done.stderr
+
+
+def test_the_service_has_a_pool_which_commands_have_not(tmp_path: Path):
+    assert "'pool': {" in value(tmp_path, "DATABASES")
+    code = "import manage; from django.conf import settings; manage.leave_the_pool(); print(settings.DATABASES)"
+    without = in_a_process(tmp_path, code, {"DJANGO_SETTINGS_MODULE": "hitcounter.settings"}).stdout
+    assert "'OPTIONS': {'connect_timeout': 2}" in without
+
+
 def test_the_secret_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path):
     first, second = value(tmp_path, "SECRET_KEY"), value(tmp_path, "SECRET_KEY")
     assert first == second
@@ -270,6 +297,42 @@ def test_without_tls_djangos_own_check_does_not_pass(tmp_path: Path):
     done = run(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **given)
     assert done.returncode == 1
     assert "security.W008" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("A=1\n# why\nHITCOUNTER_OPEN off s3cret\nB=2\n", 3),
+        ("\n\n\nA='s3cret\nB=2\n", 4),
+        ("A='1\n2'\n\nB=\"s3cret\" off\nC off\n", 4),
+    ],
+)
+def test_a_line_of_dot_env_that_cannot_be_read_is_told_with_its_number_and_not_itself(
+    tmp_path: Path, text: str, line: int
+):
+    file = tmp_path / ".env"
+    file.write_text(text)
+    with pytest.raises(EnvError) as refusal:
+        check_dotenv(file)
+    assert str(refusal.value) == f"{file}, line {line}, cannot be read: it is not like NAME=value."
+
+
+def test_other_lines_of_dot_env_can_be_read_and_there_need_be_none(tmp_path: Path):
+    check_dotenv(tmp_path / ".env")
+    (tmp_path / ".env").write_text("# why\n\nexport A=1\nB='x\ny' # why\nC=\n")
+    check_dotenv(tmp_path / ".env")
+
+
+def test_the_start_ends_with_that_sentence_alone(tmp_path: Path):
+    (tmp_path / ".env").write_text("HITCOUNTER_OPEN off\n")
+    code = (
+        "import pathlib, sys, manage;"
+        f" pathlib.Path.resolve = lambda _: pathlib.Path({str(tmp_path)!r}, 'hitcounter', 'environment.py');"
+        " sys.exit(manage.main())"
+    )
+    done = in_a_process(tmp_path, code, {})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{tmp_path}/.env, line 1, cannot be read: it is not like NAME=value.\n"
 
 
 def test_hourly_figures_are_not_kept_for_fewer_days_than_hit_rows(tmp_path: Path):

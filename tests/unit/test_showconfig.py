@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from counters import conf
-from hitcounter.environment import source_of
+from hitcounter.environment import source_of, unknown
 from tests.unit.test_docs import table
 from tests.unit.test_settings import LONG, run
 
@@ -82,3 +82,37 @@ def test_for_people_each_setting_is_a_line(tmp_path: Path):
     assert len(lines) == len(set(table("Settings")) - {"POSTGRES_PASSWORD"})
     assert "HITCOUNTER_QUEUE 7 environment" in [" ".join(line.split()) for line in lines]
     assert "HITCOUNTER_OPEN on default" in [" ".join(line.split()) for line in lines]
+
+
+def test_a_setting_that_is_misspelt_is_told_with_the_name_that_is_near(tmp_path: Path):
+    done = run(tmp_path, "showconfig", "--json", HITCOUNTER_OPNE="off", HITCOUNTER_XYZZY="1")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
+    assert done.stderr.splitlines() == [
+        "HITCOUNTER_OPNE (environment) is no setting and is ignored. Is HITCOUNTER_OPEN meant?",
+        "HITCOUNTER_XYZZY (environment) is no setting and is ignored.",
+    ]
+
+
+def test_in_dot_env_it_is_told_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / ".env").write_text("HITCOUNTER_QUEU=7\nHITCOUNTER_PORT=6100\nPOSTGRES_PASSWORD=x\n")
+    monkeypatch.setattr("hitcounter.environment.DOTENV", tmp_path / ".env")
+    told = "\n".join(unknown())
+    assert "HITCOUNTER_QUEU (.env) is no setting and is ignored. Is HITCOUNTER_QUEUE meant?" in told
+    assert "HITCOUNTER_PORT (.env)" in told
+    assert "POSTGRES_PASSWORD" not in told
+
+
+def test_what_is_set_by_kubernetes_and_what_is_a_setting_is_not_told(tmp_path: Path):
+    by_kubernetes = {
+        "HITCOUNTER_SERVICE_HOST": "10.0.0.1",
+        "HITCOUNTER_SERVICE_PORT_HTTP": "80",
+        "HITCOUNTER_PORT": "tcp://10.0.0.1:80",
+        "HITCOUNTER_PORT_80_TCP_ADDR": "10.0.0.1",
+        "HITCOUNTER_DB_PORT": "tcp://10.0.0.2:5432",
+    }
+    (tmp_path / "key").write_text(LONG)
+    done = run(
+        tmp_path, "showconfig", **by_kubernetes, HITCOUNTER_OPEN="off", HITCOUNTER_SECRET_KEY_FILE=f"{tmp_path}/key"
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -24,7 +24,7 @@ from counters.hits import HitRefused, check_path, counter_id, now
 from counters.models import Counter, path_begins_with
 
 
-class NothingThere(CommandError):
+class NothingThere(Exception):
     """There is nothing to forget, perhaps since one that was cut short has got so far."""
 
 
@@ -48,9 +48,9 @@ class Command(BaseCommand):
         before = options["before"]
         try:
             what, forget = self.chosen(options)
-        except NothingThere:
+        except NothingThere as nothing:
             forget_leftovers(self.wait)
-            raise
+            raise CommandError(str(nothing)) from None
         if before and before > now().date():
             raise CommandError(f"--before {before} is in the future: what there is was all before it.")
         if not options["yes"]:
@@ -65,7 +65,7 @@ class Command(BaseCommand):
         self.stdout.write(_summary(counters, hits))
 
     def chosen(self, options: dict[str, Any]) -> tuple[str, Callable[..., Iterator[Gone]]]:
-        """What goes, in words, and what does it. Raises CommandError where there is nothing to forget, or no choice."""
+        """What goes, in words, and what does it. Raises NothingThere, and CommandError for no choice."""
         before, consumer = options["before"], options["consumer"]
         when = f" before {before}" if before else ""
         if consumer is not None:
@@ -106,7 +106,7 @@ def _confirm(what: str) -> None:
 
 
 def _counters(options: dict[str, Any]) -> QuerySet[Counter]:
-    """Raises CommandError when there are none."""
+    """Raises NothingThere when there are none."""
     if options["path"] is not None:
         counters = Counter.objects.filter(id=counter_id(_checked("--path", options["path"])))
         nothing = f"There is no counter of {options['path']}"

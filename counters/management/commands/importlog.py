@@ -17,8 +17,9 @@ from counters import accesslog, bulk
 from counters.accesslog import FormatUnknown, LogFormat
 from counters.clients import origins
 from counters.hits import HitRefused, check_path
-from counters.importing import Choice, Importer, ImportFailed, Misfit, Summary
+from counters.importing import Choice, Importer, ImportFailed, Misfit, Stopped, Summary
 from counters.logfiles import STANDARD_INPUT, LogFile, LogUnreadable
+from counters.sentences import reason_of
 
 MISFITS_SHOWN = 10
 _LONGEST_SHOWN = 120
@@ -64,11 +65,12 @@ class Command(BaseCommand):
         with _interrupted_by_sigterm():
             try:
                 failures = self._import(names, follow, options)
+            except Stopped as stopped:
+                raise CommandError(f"{stopped} Imported before it: {_figures(stopped.summary)}.") from None
             except ImportFailed as error:
                 raise CommandError(str(error)) from None
             except Error as error:
-                reason = " ".join(str(error).split()).rstrip(".")
-                raise CommandError(f"The database cannot be used: {reason}. {_GOES_ON}") from error
+                raise CommandError(f"The database cannot be used: {reason_of(error)}. {_GOES_ON}") from error
             except KeyboardInterrupt:
                 raise CommandError(f"The import was stopped. {_GOES_ON}", returncode=_INTERRUPTED) from None
         if failures:
@@ -115,9 +117,13 @@ class Command(BaseCommand):
     def _follow(self, importer: Importer, name: str, progress: "_Progress") -> None:
         """Until Ctrl-C or SIGTERM, which is how this ends."""
         summary = Summary()
-        with suppress(KeyboardInterrupt):
-            for _, new in importer.follow(name):
-                summary += new
+        try:
+            with suppress(KeyboardInterrupt):
+                for _, new in importer.follow(name):
+                    summary += new
+        except Stopped as stopped:
+            stopped.summary += summary
+            raise
         self._say(name, summary, progress)
 
     def _say(self, name: str, summary: Summary, progress: "_Progress", *, unfinished: bool = False) -> None:

@@ -8,6 +8,7 @@ from django.db import DatabaseError
 
 from counters import hits
 from counters.maintenance import Failed, MaintenanceBusy, PutOff, maintain
+from counters.sentences import reason_of
 
 
 class Command(BaseCommand):
@@ -30,7 +31,7 @@ class Command(BaseCommand):
         except MaintenanceBusy as error:
             raise CommandError(f"{error} Try again later.") from None
         except DatabaseError as error:
-            raise CommandError(f"Maintenance was cut short: {' '.join(str(error).split())}") from error
+            raise CommandError(f"Maintenance was cut short: {reason_of(error)}.") from error
         if failed:
             raise CommandError(f"{failed} of the steps failed; they are tried again the next time.")
         self.stdout.write("All is done that is due.")

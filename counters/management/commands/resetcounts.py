@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 
 from counters.hits import HitRefused, check_path, counter_id
 from counters.models import Counter, path_begins_with
@@ -17,13 +17,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--path", help="the counter of exactly this path, as it was requested: /api/hello/")
-        which.add_argument("--prefix", help="all counters whose path begins with this: /api/shop/")
+        which.add_argument(
+            "--prefix", help="all counters whose path begins with this: /api/shop/; asks before it begins"
+        )
         which.add_argument("--all", action="store_true", help="all counters; asks before it begins")
         parser.add_argument("--yes", action="store_true", help="do not ask, for scripts")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["all"] and not options["yes"]:
-            self.confirm()
+        if options["path"] is None and not options["yes"]:
+            _confirm(options)
         counters = hits = 0
         try:
             for gone in _resets(options):
@@ -35,23 +37,30 @@ class Command(BaseCommand):
             raise CommandError(_nothing(options))
         self.stdout.write(_summary(counters, hits))
 
-    def confirm(self) -> None:
-        """Raises CommandError unless somebody types yes."""
-        held = Counter.objects.aggregate(counters=Count("id"), hits=Sum("hits", default=0))
-        try:
-            answer = input(f"{_figures(**held)} are to be removed for good. Type yes to go on: ")
-        except EOFError:
-            answer = ""
-        if answer.strip().lower() != "yes":
-            raise CommandError("Nothing was reset, since the answer was not yes; --yes asks nothing.")
+
+def _confirm(options: dict[str, Any]) -> None:
+    """Raises CommandError unless there is something to remove and somebody types yes."""
+    held = _several(options).aggregate(counters=Count("id"), hits=Sum("hits", default=0))
+    if not held["counters"] and not options["all"]:
+        raise CommandError(_nothing(options))
+    try:
+        answer = input(f"{_figures(**held)} are to be removed for good. Type yes to go on: ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() != "yes":
+        raise CommandError("Nothing was reset, since the answer was not yes; --yes asks nothing.")
 
 
 def _resets(options: dict[str, Any]) -> Iterable[list[Gone]]:
+    if options["path"] is not None:
+        return [reset([counter_id(_checked("--path", options["path"]))])]
+    return reset_all(_several(options))
+
+
+def _several(options: dict[str, Any]) -> QuerySet[Counter]:
     if options["all"]:
-        return reset_all(Counter.objects.all())
-    if options["prefix"] is not None:
-        return reset_all(Counter.objects.filter(path_begins_with(_checked("--prefix", options["prefix"]))))
-    return [reset([counter_id(_checked("--path", options["path"]))])]
+        return Counter.objects.all()
+    return Counter.objects.filter(path_begins_with(_checked("--prefix", options["prefix"])))
 
 
 def _checked(option: str, path: str) -> str:

@@ -11,7 +11,9 @@ from tqdm import tqdm
 
 from counters import loadtest
 from counters.access import SERVICE_HEADER, service_token
+from counters.sentences import reason_of
 
+_ELSEWHERE = "If it listens elsewhere, set HITCOUNTER_BIND as it has it, or give its --url."
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
@@ -87,10 +89,12 @@ def _checked_url(text: str) -> str:
 def _performed(plan: loadtest.Plan) -> Any:
     try:
         return loadtest.perform(plan, send=_send_with_bar, headers=lambda: {SERVICE_HEADER: service_token()})
+    except loadtest.ServiceAway as error:
+        raise CommandError(f"{error} {_ELSEWHERE}") from error
     except loadtest.LoadTestError as error:
         raise CommandError(str(error)) from error
     except (DatabaseError, InterfaceError) as error:
-        raise CommandError(f"The database cannot be used: {' '.join(str(error).split()).rstrip('.')}.") from error
+        raise CommandError(f"The database cannot be used: {reason_of(error)}.") from error
     except KeyboardInterrupt:
         raise CommandError("The load test was interrupted; what it sent is counted.", returncode=INTERRUPTED) from None
 

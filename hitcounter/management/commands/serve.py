@@ -1,7 +1,10 @@
 """Serve: bring the database up to date, make the first admin user, say where the pages are, become gunicorn."""
 
+import errno
 import os
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +14,26 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError, call_command
 from django.db import connection
+from gunicorn.systemd import listen_fds
 
 from hitcounter import secrets
-from hitcounter.environment import BASE_DIR
+from hitcounter.environment import BASE_DIR, unknown
 from hitcounter.logs import MASTER_LOG_FORMAT
 
 MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtextextended('counters migrate', 0))"
 MIGRATION_UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters migrate', 0))"
+#: In which an address may become free, as gunicorn has it: workers whose master was killed listen for a moment longer.
+IN_USE_SECONDS = 4
+POLL_SECONDS = 0.1
 
 
 class Command(BaseCommand):
     help = "Migrate, then serve on HITCOUNTER_BIND until Ctrl-C or SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        for sentence in unknown():
+            self.stderr.write(sentence)
+        check_address(settings.BIND_HOST, settings.BIND_PORT)
         with connection.cursor() as cursor:
             cursor.execute(MIGRATION_LOCK)  # several servers may start at once
             call_command("migrate", verbosity=0)
@@ -64,6 +74,28 @@ class Command(BaseCommand):
                 "HITCOUNTER_TLS=off where there is none.\n"
             )
         self.stdout.flush()
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise CommandError where gunicorn could not listen. An address that is in use is given time, as gunicorn does."""
+    if listen_fds(unset_environment=False):
+        return  # systemd listens there for us
+    deadline = time.monotonic() + IN_USE_SECONDS
+    while error := _bind(host, port):
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise CommandError(f"The service cannot listen on HITCOUNTER_BIND, {host}:{port}: {error.strerror}.")
+        time.sleep(POLL_SECONDS)
+
+
+def _bind(host: str, port: int) -> OSError | None:
+    """What hinders."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            return error
+    return None
 
 
 def gunicorn(application: str) -> list[str]:

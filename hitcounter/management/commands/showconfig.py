@@ -10,7 +10,7 @@ from django.core.management import BaseCommand
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hitcounter.conninfo import SECRETS
-from hitcounter.environment import DATA_DIR, env, secret, source_of
+from hitcounter.environment import DATA_DIR, env, secret, source_of, unknown
 from hitcounter.postgres import url_of_private
 
 MASK = "********"
@@ -32,6 +32,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="as a JSON list of objects")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        for sentence in unknown():
+            self.stderr.write(sentence)
         shown = sorted(in_force())
         if options["json"]:
             self.stdout.write(json.dumps([row._asdict() for row in shown], indent=2))
