@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from hitcounter.postgres import PrivatePostgres
 from tests.faults.trials import OUTCOME, Outcome
@@ -13,6 +14,8 @@ from tests.load import Load
 from tests.service import Service, put_database
 
 NOTHING: Counter[str] = Counter()
+#: A worker's pool tries for two seconds at a time, and one attempt may have begun before the database was back.
+READS_AGAIN_SECONDS = 10
 
 
 @pytest.fixture
@@ -88,9 +91,21 @@ class Trial:
 def rested_counts(service: Service) -> Counter[str]:
     """The counts, once they rest: batches in doubt may still be settled by what is not asked any more."""
     counts: dict[str, int] | None = None
-    while counts != (counts := service.counts()):
+    while counts != (counts := _counts_soon(service)):
         time.sleep(0.5)
     return Counter(counts)
+
+
+def _counts_soon(service: Service) -> dict[str, int]:
+    """The counts; reads may still be answered 503 for a moment when hits are counted again."""
+    deadline = time.monotonic() + READS_AGAIN_SECONDS
+    while True:
+        try:
+            return service.counts()
+        except requests.HTTPError as error:
+            if error.response.status_code != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def assert_books_balance(service: Service) -> None:
