@@ -21,6 +21,7 @@ from counters.forget import (
     knows_consumer,
 )
 from counters.hits import HitRefused, check_path, counter_id, now
+from counters.management.asking import confirm
 from counters.models import Counter, path_begins_with
 
 
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         if before and before > now().date():
             raise CommandError(f"--before {before} is in the future: what there is was all before it.")
         if not options["yes"]:
-            _confirm(what)
+            confirm(f"{what} are to be forgotten", "Nothing was forgotten")
         counters = hits = 0
         try:
             for gone in forget(before, self.wait):
@@ -93,16 +94,6 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no day like 2026-01-31.") from None
-
-
-def _confirm(what: str) -> None:
-    """Raises CommandError unless somebody types yes."""
-    try:
-        answer = input(f"{what} are to be forgotten for good. Type yes to go on: ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() != "yes":
-        raise CommandError("Nothing was forgotten, since the answer was not yes; --yes asks nothing.")
 
 
 def _counters(options: dict[str, Any]) -> QuerySet[Counter]:

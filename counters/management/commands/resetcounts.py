@@ -7,6 +7,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db.models import Count, QuerySet, Sum
 
 from counters.hits import HitRefused, check_path, counter_id
+from counters.management.asking import confirm
 from counters.models import Counter, path_begins_with
 from counters.reset import Gone, ResetBusy, reset, reset_all
 
@@ -43,12 +44,7 @@ def _confirm(options: dict[str, Any]) -> None:
     held = _several(options).aggregate(counters=Count("id"), hits=Sum("hits", default=0))
     if not held["counters"] and not options["all"]:
         raise CommandError(_nothing(options))
-    try:
-        answer = input(f"{_figures(**held)} are to be removed for good. Type yes to go on: ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() != "yes":
-        raise CommandError("Nothing was reset, since the answer was not yes; --yes asks nothing.")
+    confirm(f"{_figures(**held)} are to be removed", "Nothing was reset")
 
 
 def _resets(options: dict[str, Any]) -> Iterable[list[Gone]]:
