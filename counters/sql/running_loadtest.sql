@@ -1,4 +1,5 @@
--- The load test that is under way: it has no report yet, and a session of this database holds the lock of its id.
+-- The load test that is under way: a session of this database holds the lock of its id. It may have a report already,
+-- while the statistics are read again.
 WITH held AS MATERIALIZED (
     SELECT classid::bigint << 32 | objid::bigint AS key
     FROM pg_locks
@@ -9,6 +10,6 @@ WITH held AS MATERIALIZED (
 )
 SELECT *
 FROM counters_loadtestrun
-WHERE report IS NULL AND hashtextextended('counters load test ' || id, 0) IN (SELECT key FROM held)
+WHERE hashtextextended('counters load test ' || id, 0) IN (SELECT key FROM held)
 ORDER BY started DESC
 LIMIT 1

@@ -185,8 +185,10 @@ def test_a_prefix_is_a_range_of_the_index_on_the_path():
         "/api/a/",
         "/api/a~",
     }
+    # Among so many, to walk along another index is no choice, whatever is known of the table.
+    count(*(f"/api/{n}/" for n in range(500)))
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("ANALYZE counters_counter")
     assert "counter_path" in Counter.objects.filter(path_begins_with("/api/a")).explain()
 
 

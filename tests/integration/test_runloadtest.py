@@ -287,6 +287,17 @@ def test_the_one_that_runs_is_seen_by_others(url):
     assert seen == [performed]
 
 
+def test_it_runs_until_it_is_known_what_was_counted(url):
+    def headers_of_each_read():
+        with ThreadPoolExecutor(1) as threads:
+            seen.append(threads.submit(running_elsewhere).result())
+        return headers()
+
+    seen: list[LoadTestRun | None] = []
+    performed = loadtest.perform(Plan(url, requests=1), send=loadtest.send, headers=headers_of_each_read)
+    assert seen == [None, performed]
+
+
 def running_elsewhere() -> LoadTestRun | None:
     """As another session sees it."""
     try:
