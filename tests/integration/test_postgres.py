@@ -49,6 +49,12 @@ def test_it_is_there_while_it_is_held_and_keeps_its_data(directory: Path):
         assert ask(database, "SELECT n FROM kept") == "7"
 
 
+def test_its_log_is_in_small_files(directory: Path):
+    with PrivatePostgres(directory).held() as database:
+        assert ask(database, "SHOW wal_segment_size") == "1MB"
+        assert ask(database, "SHOW min_wal_size") == "256MB"
+
+
 def test_the_last_who_uses_it_stops_it(directory: Path):
     with PrivatePostgres(directory).held() as first:
         with PrivatePostgres(directory).held() as second:

@@ -206,6 +206,7 @@ def test_the_database_is_set_as_the_private_one_is():
     given = dict(re.findall(r"-c (\w+)=(\S+)", POSTGRES["command"]))
     assert given
     assert given == {name: value for name, value in private_configuration().items() if name in given}
+    assert POSTGRES["environment"]["POSTGRES_INITDB_ARGS"] == f"--wal-segsize={postgres.WAL_FILE_MB}"
 
 
 def private_configuration() -> dict[str, str]:

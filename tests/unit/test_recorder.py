@@ -105,6 +105,22 @@ async def outcomes(futures) -> list:
     return [answer if isinstance(answer, Exception) else answer[1] for answer in answers]
 
 
+async def test_who_is_answered_and_comes_again_at_once_joins_those_who_wait():
+    async def come_twice(path: str) -> None:
+        for _ in range(2):
+            await recorder.record(path, PLAIN)
+
+    writer = FakeWriter()
+    writer.gate.clear()
+    async with recording(writer) as recorder, asyncio.TaskGroup() as clients:
+        clients.create_task(come_twice("/first"))
+        await writer.begun.wait()
+        clients.create_task(come_twice("/second"))
+        await until(lambda: recorder.waiting == 1)
+        writer.gate.set()
+    assert [hits for _, hits in writer.batches] == [{"/first": 1}, {"/first": 1, "/second": 1}, {"/second": 1}]
+
+
 async def test_each_hit_gets_its_own_place_in_the_order_of_coming():
     async with recording(FakeWriter()) as recorder:
         futures = [recorder.record(path, PLAIN) for path in ("/a", "/b", "/a", "/a")]
