@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
@@ -32,6 +33,11 @@ INSERT INTO counters_hit (at, counter_id, hits, dimensions_id, visitor)
 SELECT %(first)s + n * interval '1 day' * %(days)s / %(hits)s, (%(paths)s::uuid[])[1 + n * n %% cardinality(%(paths)s)],
     1, (%(dimensions)s::bigint[])[1 + n %% cardinality(%(dimensions)s)], n %% 997
 FROM generate_series(0::bigint, %(hits)s - 1) AS n
+"""
+MANY_COUNTERS = """
+INSERT INTO counters_counter (id, path, hits)
+SELECT md5(n::text)::uuid, '/api/many/' || n, CASE WHEN n < 100200 THEN 2 ELSE 1 END
+FROM generate_series(100000, 300000) AS n ORDER BY 1
 """
 READ_HOURS = """
 INSERT INTO counters_hourlyhits (counter_id, hour, hits)
@@ -163,3 +169,21 @@ def test_the_list_and_the_tree_of_whole_days_are_read_from_the_days_of_paths(exp
     question = Question(SOME_DAYS, filters=filters)
     for read in (lambda: stats.page(question, 10), lambda: list(stats.tree(question, 1))):
         assert tables_of(explained(read)) == {"counters_dailyhits", "counters_counter"}
+
+
+def test_the_first_page_of_many_counters_reads_the_beginning_of_the_index_on_magnitudes():
+    with connection.cursor() as cursor:
+        cursor.execute(MANY_COUNTERS)
+        cursor.execute("ANALYZE counters_counter")
+    with CaptureQueriesContext(connection) as asked:
+        rows = stats.page(Question(), 100)
+    assert rows == [(f"/api/many/{n}", 2) for n in range(100_000, 100_100)]
+    reads = [query["sql"] for query in asked if "counters_counter" in query["sql"]]
+    assert reads
+    for statement in reads:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+            [([plan],)] = cursor.fetchall()
+        [scan] = scans(plan["Plan"])
+        assert scan["Index Name"] == "counter_magnitude"
+        assert scan["Actual Rows"] < 500
