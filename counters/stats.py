@@ -227,7 +227,7 @@ def _first_counters(limit: int, prefix: str = "") -> "QuerySet[Counter, Row]":
     """The first rows of the ranking, read from the beginning of the magnitude index."""
     ranked = counters_ranked(prefix)
     if not prefix:
-        # PostgreSQL, told how far that is, reads no further; else it now and then takes a sort of all counters for quicker.
+        # PostgreSQL, told how far that is, reads no further; else it takes a sort of all counters for quicker at times.
         magnitudes = _counted(prefix).order_by("-magnitude", "path").values_list("magnitude", flat=True)
         for magnitude in magnitudes[limit - 1 : limit]:
             ranked = ranked.filter(magnitude__gte=magnitude)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -202,15 +203,16 @@ def test_the_first_page_reads_the_magnitude_index_and_never_the_table_whole():
     assert "Seq Scan" not in text
 
 
-def test_a_page_amid_a_great_tie_reads_only_its_own_rows(django_assert_num_queries):
+def test_a_page_amid_a_great_tie_reads_only_its_own_rows():
     store({f"/api/{n:05}/": 1 for n in range(20_000)})
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE counters_counter")
     after = stats.Position(1, "/api/15000/")
-    with django_assert_num_queries(1) as asked:
+    with CaptureQueriesContext(connection) as asked:
         assert stats.page(stats.Question(), 3, after=after)[0] == ("/api/15001/", 1)
+    [read] = [query["sql"] for query in asked if "counters_counter" in query["sql"]]
     with connection.cursor() as cursor:
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + asked.captured_queries[0]["sql"])
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + read)
         [[[explained]]] = cursor.fetchall()
     scan = explained["Plan"]["Plans"][0]
     assert scan["Node Type"] in ("Index Scan", "Index Only Scan")
