@@ -108,9 +108,9 @@ def ranking(question: Question) -> Iterator[Row]:
 
 def page(question: Question, limit: int, after: Position | None = None) -> list[Row]:
     """The next `limit` rows of the ranking, from its beginning or `after` a position. Raises NotKept."""
+    if question.always and not question.path:
+        return _page_of_counters(limit, question.prefix, after)
     with _snapshot():
-        if question.always and not question.path:
-            return _page_of_counters(limit, question.prefix, after)
         scope = _scope(question)
         return _leaders(scope, limit) if after is None else _rows(_ranked(scope, limit, after))
 
@@ -223,20 +223,22 @@ def _counted(prefix: str) -> "QuerySet[Counter]":
     return counted.filter(path_begins_with(prefix)) if prefix else counted
 
 
-def _first_counters(limit: int, prefix: str = "") -> "QuerySet[Counter, Row]":
+def _first_counters(limit: int, prefix: str = "") -> list[Row]:
     """The first rows of the ranking, read from the beginning of the magnitude index."""
     ranked = counters_ranked(prefix)
     if not prefix:
         # PostgreSQL, told how far that is, reads no further; else it takes a sort of all counters for quicker at times.
         magnitudes = _counted(prefix).order_by("-magnitude", "path").values_list("magnitude", flat=True)
         for magnitude in magnitudes[limit - 1 : limit]:
-            ranked = ranked.filter(magnitude__gte=magnitude)
-    return ranked[:limit]
+            rows = list(ranked.filter(magnitude__gte=magnitude)[:limit])
+            if len(rows) == limit:  # else some have been reset since
+                return rows
+    return list(ranked[:limit])
 
 
 def _page_of_counters(limit: int, prefix: str, after: Position | None) -> list[Row]:
     if after is None:
-        return list(_first_counters(limit, prefix))
+        return _first_counters(limit, prefix)
     # Ties are read along the index (magnitude, path): a page in the midst of a million paths with one hit each is
     # as quick as the first.
     magnitude = magnitude_of(Value(after.hits))
@@ -279,7 +281,7 @@ def _best_of_known(scope: Scope, limit: int) -> list[Row] | None:
 
     No path has more hits in a period than it has of all times. So this settles what is most of the history there is.
     """
-    known = list(_first_counters(leaders.KNOWN * limit))
+    known = _first_counters(leaders.KNOWN * limit)
     ids = [hits.counter_id(path) for path, _ in known]
     rows = _rows(_part_of(_paths_and_hits(scope._replace(ids=ids)), "path", limit, None))
     if len(known) < leaders.KNOWN * limit:
