@@ -103,10 +103,13 @@ def _full_lists(results: Results) -> list[Read]:
 
 
 def _worst_growth(results: Results) -> float | None:
-    """Among all questions: how many times faster a read's time grew than its output, up to the most that is asked."""
-    if not matching(results.reads, contestant=SERVICE, hits=MOST_HITS, paths=MOST_PATHS):
-        return None
-    return max((grown for _, grown in growths(results, SERVICE)), default=None)
+    """Among all questions: how many times faster a read's time grew than its output, up to the most that is asked.
+
+    What has grown too fast before is told, however much has been read.
+    """
+    worst = max((grown for _, grown in growths(results, SERVICE)), default=0.0)
+    whole = matching(results.reads, contestant=SERVICE, hits=MOST_HITS, paths=MOST_PATHS)
+    return worst if worst and (whole or worst > NOISE) else None
 
 
 def growths(results: Results, contestant: str) -> Iterator[tuple[str, float]]:

@@ -202,7 +202,7 @@ def _mixes(results: Results) -> Lines:
             rows.append((_label(contestant), REQUESTS[requests], rate, share, slow))
     header = ("", "requests", "answers/s", "of the mix", "99th percentile, ms")
     note = (
-        f"{CONNECTIONS} connections. The million paths have been counted before. The bound on new paths is off"
+        f"{CONNECTIONS} connections. The million paths have a counter before. The bound on new paths is off"
         " (`HITCOUNTER_MAX_NEW_PATHS_PER_MINUTE=0`), so that each is counted as what it is."
     )
     yield from _section("What is asked for", header, rows, note)

@@ -23,6 +23,7 @@ _MISSING_DAYS = load("missing_days")
 
 #: A counter that was reset and has no hit yet.
 NO_MAGNITUDE = -1
+ONE_HIT = 0  # the magnitude of one hit, and of no other number
 
 
 def magnitude_of(hits: Expression | F) -> Expression:

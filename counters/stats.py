@@ -19,7 +19,7 @@ from counters import days, hits, leaders, tallies
 from counters.bounds import TookTooLong, bounded_read
 from counters.dimensions import NAMES
 from counters.figures import Node, Overview, PathReport, Place, Point, Row, Share, Total, values_of_days
-from counters.models import NO_MAGNITUDE, Counter, magnitude_of, path_begins_with
+from counters.models import NO_MAGNITUDE, ONE_HIT, Counter, magnitude_of, path_begins_with
 from counters.periods import buckets
 from counters.questions import Position, Question
 from counters.sources import Kind, NotKept, Source, Span, right, spans, whats_there, within
@@ -223,22 +223,27 @@ def _counted(prefix: str) -> "QuerySet[Counter]":
     return counted.filter(path_begins_with(prefix)) if prefix else counted
 
 
-def _first_counters(limit: int, prefix: str = "") -> list[Row]:
-    """The first rows of the ranking, read from the beginning of the magnitude index."""
-    ranked = counters_ranked(prefix)
-    if not prefix:
-        # PostgreSQL, told how far that is, reads no further; else it takes a sort of all counters for quicker at times.
-        magnitudes = _counted(prefix).order_by("-magnitude", "path").values_list("magnitude", flat=True)
-        for magnitude in magnitudes[limit - 1 : limit]:
-            rows = list(ranked.filter(magnitude__gte=magnitude)[:limit])
-            if len(rows) == limit:  # else some have been reset since
-                return rows
-    return list(ranked[:limit])
+def _first_counters(limit: int) -> list[Row]:
+    """The first rows of the ranking of all counters, by as much of the magnitude index as they need."""
+    # PostgreSQL is told how far to read: else it takes a sort of all for quicker where most have one magnitude.
+    ranked = counters_ranked()
+    magnitudes = _counted("").order_by("-magnitude", "path").values_list("magnitude", flat=True)
+    lowest = magnitudes[limit - 1 : limit].first()
+    if lowest is None:  # there are not so many
+        return list(ranked[:limit])
+    if lowest > ONE_HIT:
+        rows = list(ranked.filter(magnitude__gte=lowest)[:limit])
+        if len(rows) == limit:  # else some have been reset since
+            return rows
+    rows = list(ranked.filter(magnitude__gt=ONE_HIT)[:limit])
+    # Those with one hit lie in the index as they are ranked.
+    return rows + list(ranked.filter(magnitude=ONE_HIT).order_by("path")[: limit - len(rows)])
 
 
 def _page_of_counters(limit: int, prefix: str, after: Position | None) -> list[Row]:
     if after is None:
-        return _first_counters(limit, prefix)
+        of_all = prefix in ("", "/")  # with which every path begins
+        return _first_counters(limit) if of_all else list(counters_ranked(prefix)[:limit])
     # Ties are read along the index (magnitude, path): a page in the midst of a million paths with one hit each is
     # as quick as the first.
     magnitude = magnitude_of(Value(after.hits))

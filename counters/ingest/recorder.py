@@ -1,4 +1,4 @@
-"""The recorder: gathers hits while a transaction is under way, and sends all of them as the next one.
+"""The recorder: gathers hits while a transaction is under way and shortly after, and sends all of them as the next one.
 
 One recorder per worker process, on that process's event loop. It knows no SQL and no HTTP: it hands batches to a
 Writer, and each hit waits on a future that gets its own place in its path's count after the commit.
