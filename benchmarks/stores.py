@@ -75,9 +75,8 @@ class Postgres(Store):
 
     def about(self) -> str:
         with psycopg.connect(self.url) as session:
-            names = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "wal_compression")
-            names += ("wal_segment_size", "min_wal_size", "max_wal_size")
-            told = {name: session.execute("SELECT current_setting(%s)", [name]).fetchone() for name in names}
+            names = "server_version fsync synchronous_commit shared_buffers wal_compression wal_segment_size max_wal_size"
+            told = {name: session.execute("SELECT current_setting(%s)", [name]).fetchone() for name in names.split()}
         return "PostgreSQL " + ", ".join(f"{name} {row[0]}" for name, row in told.items() if row)
 
     def know(self, paths: Iterable[str]) -> None:
