@@ -18,6 +18,8 @@ from tests.service import PROJECT
 
 START_SECONDS = 30
 AT_ONCE = 1000
+#: Settings of PostgreSQL on which the figures depend.
+TOLD = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "wal_compression", "wal_segment_size")
 COUNTS = "counts"  # the key under which all rivals keep them in Redis
 
 
@@ -75,8 +77,7 @@ class Postgres(Store):
 
     def about(self) -> str:
         with psycopg.connect(self.url) as session:
-            names = "server_version fsync synchronous_commit shared_buffers wal_compression wal_segment_size max_wal_size"
-            told = {name: session.execute("SELECT current_setting(%s)", [name]).fetchone() for name in names.split()}
+            told = {name: session.execute("SELECT current_setting(%s)", [name]).fetchone() for name in TOLD}
         return "PostgreSQL " + ", ".join(f"{name} {row[0]}" for name, row in told.items() if row)
 
     def know(self, paths: Iterable[str]) -> None:
