@@ -36,7 +36,7 @@ lint: $(VENV)/installed-dev  ## check style, types, import rules, missing migrat
 		HITCOUNTER_SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_hex())')" \
 		$(PYTHON) manage.py check --deploy --fail-level WARNING
 
-bench: $(VENV)/installed-dev  ## measure how fast hits are counted and read, beside rivals; some 20 minutes (needs wrk, redis-server)
+bench: $(VENV)/installed-dev  ## measure how fast hits are counted and read, beside rivals; 25 minutes on 2 cores (needs wrk, redis-server)
 	$(PYTHON) -m benchmarks.suite
 
 bench-quick: $(VENV)/installed-dev  ## see whether counting has become slower, by ratios; two minutes (needs wrk, redis-server)

@@ -236,5 +236,9 @@ def test_a_threshold_that_is_missed_is_told_in_a_sentence():
     assert missed(found, [threshold._replace(least=0.1)]) == []
 
 
+def test_requests_that_failed_are_told_whatever_the_ratios_are():
+    assert missed([round_of(failed=3), round_of("empty", failed=1)], []) == ["4 requests failed."]
+
+
 def test_what_was_not_measured_misses_its_threshold():
     assert len(missed([])) == len(THRESHOLDS)
