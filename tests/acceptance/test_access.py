@@ -62,8 +62,9 @@ def test_wrong_logins_that_come_at_once_to_several_workers_are_limited_as_those_
     password = (closed.data_dir / "admin-password").read_text().strip()
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: logs_in(closed, "admin", "wrong"), range(30)))
-    # Those that are being looked at when the tenth is noted are answered, too.
-    assert set(found) == {200, 429} and 9 <= found.count(200) <= 13
+    # Of one after the other nine are answered. Three more may be looked at while the tenth is noted: they are answered as
+    # well when they were looked up before it, and refused, though among the first nine, when they are judged after it.
+    assert set(found) == {200, 429} and 9 - 3 <= found.count(200) <= 10 + 3
     assert {logs_in(closed, "admin", password) for _ in range(2 * WORKERS)} == {429}
     assert closed.get("/api/counted/").json()["count"] == 1
     assert closed.manage("axes_reset_username", "admin").returncode == 0
