@@ -62,8 +62,8 @@ def test_wrong_logins_that_come_at_once_to_several_workers_are_limited_as_those_
     password = (closed.data_dir / "admin-password").read_text().strip()
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: logs_in(closed, "admin", "wrong"), range(30)))
-    # Of one after the other nine are answered. Three more may be looked at while the tenth is noted: they are answered as
-    # well when they were looked up before it, and refused, though among the first nine, when they are judged after it.
+    # Of one after the other, nine are answered. Three more may be under way when the tenth is noted: those that were
+    # looked up before it are answered as well, and those of the first nine that are judged after it are refused.
     assert set(found) == {200, 429} and 9 - 3 <= found.count(200) <= 10 + 3
     assert {logs_in(closed, "admin", password) for _ in range(2 * WORKERS)} == {429}
     assert closed.get("/api/counted/").json()["count"] == 1
