@@ -11,8 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from counters import admin as counter_admin
 from counters import bounds
+from counters.admin import counts as counter_admin
 from counters.books import Verdict, keep, verify
 from counters.hits import counter_id, now
 from counters.models import Counter, HourlyHits, ImportedLog, LoadTestRun
