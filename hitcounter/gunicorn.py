@@ -14,9 +14,9 @@ from typing import Any
 
 from gunicorn.workers import gasgi
 
-from hitcounter import multiprocess, rolling
+from hitcounter import leave, multiprocess, rolling
 from hitcounter.logs import MASTER_LOG_FORMAT, speak_alike
-from hitcounter.protocol import PatientProtocol, take_leave
+from hitcounter.protocol import PatientProtocol
 
 #: Of each connection, in bytes; the kernel takes twice as much. So much does gunicorn-h1c keep of a request that comes
 #: before gunicorn has put the one before it away; when there is more, the connection is closed without an answer.
@@ -50,6 +50,7 @@ def on_starting(server: Any) -> None:
     Requests are not logged: gunicorn's lines would have addresses, queries and user agents.
     """
     server.metrics = multiprocess.Directory()
+    server.listeners = leave.Listeners()
     # From `manage.py serve`; workers, which are forked from here, go on with it.
     speak_alike(server.log.error_log, os.environ.get(MASTER_LOG_FORMAT, "text"))
 
@@ -60,10 +61,13 @@ def on_exit(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     worker.place = multiprocess.free_place(other.place for other in server.WORKERS.values())
+    server.listeners.add(worker.place)  # it has the socket from the fork on
+    worker.listeners = server.listeners
     rolling.prepare(worker)
 
 
 def child_exit(server: Any, worker: Any) -> None:
+    server.listeners.remove(worker.place)
     multiprocess.leave_place(server.metrics.path, worker.place)
 
 
@@ -78,6 +82,7 @@ def when_ready(server: Any) -> None:
 
     signal.signal(signal.SIGINT, stop_gracefully)
     rolling.roll_on_hangup(server)
+    leave.end_together(server)
     if HANGUP_ENDS:
         signal.signal(signal.SIGHUP, stop_gracefully)
     for listener in server.LISTENERS:  # the connections that it accepts have what it has
@@ -105,14 +110,16 @@ def post_worker_init(worker: Any) -> None:
     wait for its whole grace time before the application heard of it.
     """
 
-    async def leave() -> None:
-        await take_leave(worker)
-        worker.handle_exit_signal()
+    async def take_leave() -> None:
+        try:
+            await leave.take_leave(worker)
+        finally:
+            worker.handle_exit_signal()
 
     def stop() -> None:
         if worker.leaving:
             return
-        worker.leave = worker.loop.create_task(leave())
+        worker.leave = worker.loop.create_task(take_leave())
         events = sys.modules.get("counters.dashboard.events")
         if events:  # who has never been asked for a page has not loaded them
             events.feed.close()

@@ -1,4 +1,4 @@
-"""How gunicorn talks to a connection, with a bound where it has none, and how it takes leave of it."""
+"""How gunicorn talks to a connection, with a bound where it has none."""
 
 import asyncio
 from asyncio import BaseTransport
@@ -13,9 +13,6 @@ FIRST_HEADERS_SECONDS = 10
 #: Whoever does not take what waits to be sent to it for so long is given up, with all that its request holds: a place
 #: among the lists that are being sent, a connection to the database, a snapshot.
 TAKE_SECONDS = 60
-#: A connection that comes to rest while its worker ends is kept for so long, for a request that is on its way already.
-LAST_REST_SECONDS = 1
-POLL_SECONDS = 0.05
 
 #: Status, headers and body.
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
@@ -35,7 +32,7 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         # As gunicorn's own timer between two requests, which it takes away as soon as there is a request.
-        _close_after(self, FIRST_HEADERS_SECONDS)
+        close_after(self, FIRST_HEADERS_SECONDS)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -98,35 +95,6 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
             self._giving_up = None
 
 
-async def take_leave(worker: Any) -> None:
-    """Take no more connections, and return when those that there are have ended, or only long answers are left.
-
-    Each is told with its next answer that it is the last; one that rests is closed by its timer. gunicorn's own way
-    would be to break connections that it has just promised to keep.
-    """
-    worker.leaving = True
-    # Only now, and below, so that until then nothing more is asked with each request.
-    PatientProtocol._arm_keepalive_timer = _arm_last_timer
-    await asyncio.sleep(POLL_SECONDS)  # whoever waits to be accepted is; else the connection would break
-    for server in worker.servers:
-        server.close()
-    # When all workers end, none of the others must listen any more when clients are told to connect anew.
-    await asyncio.sleep(2 * POLL_SECONDS)
-    PatientProtocol._will_close = _will_close
-    loop = asyncio.get_running_loop()
-    end = loop.time() + worker.cfg.keepalive + 1
-    while worker.nr_conns and loop.time() < end:
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def _will_close(connection: ASGIProtocol, request: Any, response_requires_close: bool) -> bool:
-    return True
-
-
-def _arm_last_timer(connection: ASGIProtocol) -> None:
-    connection._cancel_keepalive_timer()
-    _close_after(connection, LAST_REST_SECONDS)
-
-
-def _close_after(connection: ASGIProtocol, seconds: float) -> None:
+def close_after(connection: ASGIProtocol, seconds: float) -> None:
+    """Close a connection unless a request comes before."""
     connection._keepalive_handle = connection.worker.loop.call_later(seconds, connection._keepalive_timeout)

@@ -93,7 +93,26 @@ def test_a_graceful_stop_answers_every_hit_that_was_taken_in(own_service: Servic
             own_service.start()
         load.wait_for(100)
     outcome = trial.settle("graceful stop (SIGTERM)", times, load, own_service)
-    assert load.answers.keys() <= {200, 503, "nobody listens"}, "a request was taken in and not answered"
+    assert load.answers.keys() <= {200, 503, "nobody listens"}, load.answers
+    assert outcome.counted == outcome.acknowledged, "a hit was counted and not answered"
+
+
+def test_a_worker_that_is_held_up_when_all_stop_leaves_no_request_without_an_answer(own_service: Service, trial: Trial):
+    times = trial.times(1, 5)
+    with Load(own_service, "/api/held-up/", trial.seed) as load:
+        for _ in range(times):
+            load.wait_for(500)
+            late = trial.draw.choice(workers(own_service))
+            own_service.process.send_signal(signal.SIGTERM)
+            time.sleep(trial.draw.uniform(0.02, 0.05))  # it has heard of it, and still listens
+            kill(late, number=signal.SIGSTOP)
+            time.sleep(trial.draw.uniform(0.3, 1))
+            kill(late, number=signal.SIGCONT)
+            assert own_service.stop() == 0
+            own_service.start()
+        load.wait_for(100)
+    outcome = trial.settle("graceful stop, a worker held up", times, load, own_service)
+    assert load.answers.keys() <= {200, 503, "nobody listens"}, load.answers
     assert outcome.counted == outcome.acknowledged, "a hit was counted and not answered"
 
 

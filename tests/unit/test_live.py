@@ -22,12 +22,15 @@ WAIT_SECONDS = 10
 
 
 class World:
-    """A clock whose seconds pass quickly, and what is seen in them: as many hits as the second's number."""
+    """A clock whose seconds pass quickly, and what is seen in them: as many hits as the second's number.
+
+    It begins when it is first asked.
+    """
 
     speed = 50
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
+        self.begun: float | None = None
         self.skipped = timedelta()
         self.looked: list[datetime] = []
         self.minutes = 0
@@ -37,6 +40,8 @@ class World:
         self.hold.set()
 
     def clock(self) -> datetime:
+        if self.begun is None:
+            self.begun = time.monotonic()
         return BEGIN + self.skipped + timedelta(seconds=(time.monotonic() - self.begun) * self.speed)
 
     def look(self, at: datetime) -> live.Event:
