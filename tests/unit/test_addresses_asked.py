@@ -20,6 +20,7 @@ ALLOWED = {
         "urllib3.util",
     },
     "hitcounter/gunicorn.py": {"socket"},
+    "hitcounter/leave.py": {"socket"},
     "hitcounter/management/commands/serve.py": {"socket"},
     "hitcounter/postgres.py": {"socket"},
 }
