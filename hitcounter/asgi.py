@@ -4,6 +4,7 @@ import asyncio
 import os
 import warnings
 from collections.abc import Awaitable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, cast
 
@@ -49,6 +50,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _refuse_websocket(receive, send)
     elif counted := _counted(scope):
         status, headers, body = await counted
+        await _pass_over(Body(receive, 0, _room))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
     else:
@@ -64,6 +66,13 @@ def _counted(scope: Scope) -> Awaitable[Answer] | None:
     return counting.answer_of(
         scope["method"], scope["raw_path"], scope["query_string"], scope["headers"], client[0] if client else None
     )
+
+
+async def _pass_over(body: Body) -> None:
+    """Read what nobody needs: the server closes the connection, unannounced, where an answer comes before the end."""
+    with suppress(BodyRefused):
+        while (await body.receive()).get("more_body", False):
+            pass
 
 
 async def _ask_django(scope: Scope, receive: Receive, send: Send) -> None:

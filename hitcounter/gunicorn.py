@@ -66,8 +66,12 @@ def pre_fork(server: Any, worker: Any) -> None:
     rolling.prepare(worker)
 
 
+def worker_exit(server: Any, worker: Any) -> None:
+    worker.listeners.remove(worker.place)
+
+
 def child_exit(server: Any, worker: Any) -> None:
-    server.listeners.remove(worker.place)
+    server.listeners.remove(worker.place)  # one that was killed could not itself
     multiprocess.leave_place(server.metrics.path, worker.place)
 
 

@@ -11,7 +11,8 @@ from hitcounter.protocol import PatientProtocol, close_after
 
 #: A connection that comes to rest while its worker ends is kept for so long, for a request that is on its way already.
 LAST_REST_SECONDS = 1
-#: For so long at most is a worker waited for that has not heard yet that all are to end, or still loads.
+#: How long to wait for a worker that has not heard yet that all are to end, or that still loads. With the wait for
+#: connections after it, this stays below gunicorn's `graceful_timeout`, when the master kills.
 LATE_SECONDS = 10
 POLL_SECONDS = 0.05
 
@@ -56,8 +57,8 @@ async def take_leave(worker: Any) -> None:
     would be to break connections that it has just promised to keep.
     """
     worker.leaving = True
-    # Only now, and below, so that until then nothing more is asked with each request.
-    PatientProtocol._arm_keepalive_timer = _arm_last_timer
+    while not worker.servers:  # it starts still, and would listen afterwards
+        await asyncio.sleep(POLL_SECONDS)
     await asyncio.sleep(POLL_SECONDS)
     loop = asyncio.get_running_loop()
     # With the last who listens, the system breaks all connections that wait to be accepted: a moment ago, this worker
@@ -71,7 +72,9 @@ async def take_leave(worker: Any) -> None:
     end = loop.time() + LATE_SECONDS
     while worker.listeners.some_are_late() and loop.time() < end:
         await asyncio.sleep(POLL_SECONDS)
+    # Only now, so that until then nothing more is asked with each request.
     PatientProtocol._will_close = _will_close
+    PatientProtocol._arm_keepalive_timer = _arm_last_timer
     end = loop.time() + worker.cfg.keepalive + 1
     while worker.nr_conns and loop.time() < end:
         await asyncio.sleep(POLL_SECONDS)

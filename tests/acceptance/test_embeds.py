@@ -1,6 +1,8 @@
 """The running service counts pages by their pixel and shows counts in badges, seen from outside."""
 
 import http.client
+import socket
+import time
 from urllib.parse import quote
 
 import psycopg
@@ -63,6 +65,17 @@ def test_a_beacon_s_body_is_passed_over(service: Service):
     connection.close()
     assert service.counts("/pixel/beacon/") == {"/pixel/beacon/": 3}
     assert service.counts("/api/smuggled/") == {}
+
+
+def test_a_body_that_comes_later_than_its_headers_is_passed_over_and_the_connection_goes_on(service: Service):
+    head = "POST /pixel.gif?path=/pixel/late/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        for _ in range(2):
+            connection.sendall(head.encode())
+            time.sleep(0.1)
+            connection.sendall(b"later")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 204 ")
+    assert service.counts("/pixel/late/") == {"/pixel/late/": 2}
 
 
 def test_head_is_answered_and_not_counted(service: Service):

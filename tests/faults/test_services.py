@@ -104,9 +104,9 @@ def test_a_worker_that_is_held_up_when_all_stop_leaves_no_request_without_an_ans
             load.wait_for(500)
             late = trial.draw.choice(workers(own_service))
             own_service.process.send_signal(signal.SIGTERM)
-            time.sleep(trial.draw.uniform(0.02, 0.05))  # it has heard of it, and still listens
+            time.sleep(trial.draw.uniform(0.02, 0.05))  # most likely it has heard of it, and still listens
             kill(late, number=signal.SIGSTOP)
-            time.sleep(trial.draw.uniform(0.3, 1))
+            time.sleep(trial.draw.uniform(0.3, 0.7))
             kill(late, number=signal.SIGCONT)
             assert own_service.stop() == 0
             own_service.start()

@@ -69,13 +69,13 @@ async def test_connections_that_wait_to_be_accepted_are_answered(worker, listene
         for number, connection in enumerate(waiting):
             ask(connection, f"/{number}")
         await take_leave(worker)
-        assert worker.nr_conns == 0
         for number, connection in enumerate(waiting):
             assert (await answer(connection)).endswith(f"\r\n\r\n/{number}".encode())
 
 
 @pytest.mark.parametrize("all_end", [True, False], ids=["all end", "others come"])
 async def test_nobody_is_told_to_go_before_all_who_end_have_ceased_to_listen(worker, listener, all_end):
+    worker.cfg.set("keepalive", WAIT_SECONDS)
     worker.listeners.add(SECOND)
     if all_end:
         worker.listeners.end()
@@ -101,3 +101,18 @@ async def test_a_worker_that_does_not_hear_is_waited_for_no_longer_than_it_must(
     async with asyncio.timeout(WAIT_SECONDS):
         await take_leave(worker)
     assert worker.listeners.some_are_late()
+
+
+async def test_a_worker_that_still_starts_ends_when_it_has_begun_to_listen(worker, listener):
+    servers, worker.servers = worker.servers, []
+    with socket.create_connection(listener.getsockname()) as connection:
+        ask(connection, "/early")
+        leaving = asyncio.create_task(take_leave(worker))
+        await asyncio.sleep(5 * POLL_SECONDS)
+        worker.listeners.end()
+        assert worker.listeners.some_are_late() and not worker.nr_conns
+        worker.servers = servers
+        assert (await answer(connection)).endswith(b"/early")
+    async with asyncio.timeout(WAIT_SECONDS):
+        await leaving
+    assert not worker.listeners.some_are_late()
