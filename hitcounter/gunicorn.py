@@ -114,19 +114,21 @@ def post_worker_init(worker: Any) -> None:
     wait for its whole grace time before the application heard of it.
     """
 
+    def end_streams() -> None:
+        events = sys.modules.get("counters.dashboard.events")
+        if events:  # who has never been asked for a page has not loaded them
+            events.feed.close()
+
     async def take_leave() -> None:
         try:
-            await leave.take_leave(worker)
+            await leave.take_leave(worker, end_streams)
         finally:
             worker.handle_exit_signal()
 
     def stop() -> None:
-        if worker.leaving:
-            return
-        worker.leave = worker.loop.create_task(take_leave())
-        events = sys.modules.get("counters.dashboard.events")
-        if events:  # who has never been asked for a page has not loaded them
-            events.feed.close()
+        if not worker.leaving:
+            worker.leaving = True
+            worker.leave = worker.loop.create_task(take_leave())
 
     worker.leaving = False
     worker.loop.add_signal_handler(signal.SIGTERM, stop)

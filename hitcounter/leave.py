@@ -3,7 +3,7 @@
 import asyncio
 import mmap
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -50,13 +50,13 @@ def end_together(server: Any) -> None:
     server.stop = stop_all
 
 
-async def take_leave(worker: Any) -> None:
+async def take_leave(worker: Any, end_streams: Callable[[], None]) -> None:
     """Take no more connections, and return when those that there are have ended, or only long answers are left.
 
     Each is told with its next answer that it is the last; one that rests is closed by its timer. gunicorn's own way
-    would be to break connections that it has just promised to keep.
+    would be to break connections that it has just promised to keep. Answers that do not end by themselves are ended
+    then too: whoever had one connects anew.
     """
-    worker.leaving = True
     while not worker.servers:  # it starts still, and would listen afterwards
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.sleep(POLL_SECONDS)
@@ -75,6 +75,7 @@ async def take_leave(worker: Any) -> None:
     # Only now, so that until then nothing more is asked with each request.
     PatientProtocol._will_close = _will_close
     PatientProtocol._arm_keepalive_timer = _arm_last_timer
+    end_streams()
     end = loop.time() + worker.cfg.keepalive + 1
     while worker.nr_conns and loop.time() < end:
         await asyncio.sleep(POLL_SECONDS)
@@ -83,9 +84,10 @@ async def take_leave(worker: Any) -> None:
 def _waiting(sockets: Any) -> Iterator[socket.socket]:
     """The connections that nobody has accepted yet."""
     for listener in sockets:
-        with suppress(OSError):  # there are no more
+        with suppress(OSError):  # there are no more, or no room for them
             while True:
-                yield listener.sock.accept()[0]
+                with suppress(ConnectionError):  # whoever came has left
+                    yield listener.sock.accept()[0]
 
 
 def _will_close(connection: PatientProtocol, request: Any, response_requires_close: bool) -> bool:

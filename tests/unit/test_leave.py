@@ -11,7 +11,8 @@ from unittest.mock import Mock
 import pytest
 from gunicorn.config import Config
 
-from hitcounter.leave import POLL_SECONDS, Listeners, take_leave
+from hitcounter import leave
+from hitcounter.leave import POLL_SECONDS, Listeners
 from hitcounter.protocol import PatientProtocol
 
 WAIT_SECONDS = 10
@@ -51,6 +52,10 @@ async def worker(listener: socket.socket) -> Any:
     )  # fmt: skip
     made.listeners.add(FIRST)
     return made
+
+
+async def take_leave(worker: Any) -> None:
+    await leave.take_leave(worker, end_streams=Mock())
 
 
 def ask(connection: socket.socket, path: str) -> None:
@@ -116,3 +121,15 @@ async def test_a_worker_that_still_starts_ends_when_it_has_begun_to_listen(worke
     async with asyncio.timeout(WAIT_SECONDS):
         await leaving
     assert not worker.listeners.some_are_late()
+
+
+async def test_what_does_not_end_by_itself_is_ended_when_its_connection_is_to_rest_briefly(worker):
+    ended_when_told = []
+    await leave.take_leave(worker, lambda: ended_when_told.append(PatientProtocol._will_close is leave._will_close))
+    assert ended_when_told == [True]
+
+
+async def test_a_connection_that_broke_before_it_was_accepted_hides_no_other(worker):
+    accepted = Mock()
+    accept = Mock(side_effect=[ConnectionAbortedError, (accepted, None), BlockingIOError])
+    assert list(leave._waiting([SimpleNamespace(sock=Mock(accept=accept))])) == [accepted]
