@@ -25,6 +25,12 @@ LONGEST_CURSOR = 8_192  # a path of 2,048 bytes with each escaped in JSON, in ba
 
 DIMENSIONS = (*NAMES, REFERRER_URL)
 
+#: What values of a dimension look like, and what is said of others.
+_FORMS = {
+    "status": (r"^[1-5][0-9]{2}\Z", "Must be a number from 100 to 599, or empty."),
+    "country": (r"^[A-Z]{2}\Z", "Must be a code of two capital letters, such as DE, or empty."),
+}
+
 _PATH_SCHEMA = {"type": "string", "maxLength": MAX_PATH_BYTES, "pattern": r"^/[!-~]*$"}
 
 
@@ -76,13 +82,14 @@ def _filter(dimension: str) -> serializers.Field[Any, Any, Any, Any]:
     help_text = f"only hits with this {dimension}; empty: with an unknown one"
     if dimension == "bot":
         return serializers.ChoiceField(["true", "false"], required=False, help_text="only hits of bots, or of people")
-    if dimension == "status":
+    if dimension in _FORMS:
+        pattern, fault = _FORMS[dimension]
         return serializers.RegexField(
-            r"^[1-5][0-9]{2}\Z",
+            pattern,
             required=False,
             allow_blank=True,
             trim_whitespace=False,
-            error_messages={"invalid": "Must be a number from 100 to 599, or empty."},
+            error_messages={"invalid": fault},
             help_text=help_text,
         )
     return serializers.CharField(

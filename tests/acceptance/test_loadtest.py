@@ -121,6 +121,12 @@ def test_a_number_that_makes_no_sense_is_refused_by_name(service, number):
     assert answer.json() == {"requests": ["Must be a whole number from 1 to 100000."]}
 
 
+def test_a_parameter_that_it_does_not_have_is_refused_by_name(service):
+    answer = requests.post(f"{service.url}/test/5/?concurrency=2", timeout=WAIT_SECONDS)
+    assert answer.status_code == 400
+    assert answer.json() == {"concurrency": ["There is no such parameter."]}
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_other_methods_are_refused_with_allow(service, method):
     answer = requests.request(method, f"{service.url}/test/5/", timeout=WAIT_SECONDS)

@@ -291,6 +291,8 @@ def test_objects_are_given_as_json_alone(client, endpoint):
         ("status=2000", "status"),
         ("status=200%0A", "status"),
         ("status=ok", "status"),
+        ("country=de", "country"),
+        ("country=Germany", "country"),
         ("city=Berlin", "city"),
         ("tz=UTC&tz=UTC", "tz"),
         ("country=DE&country=FR", "country"),
