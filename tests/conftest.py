@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, connections
@@ -78,6 +79,25 @@ def _quick_emptying() -> Iterator[None]:
     """After committed data, Django truncates all tables and makes all permissions anew; here, what was written goes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: leave_as_migrated())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_clients() -> Iterator[None]:
+    """Each test's client has middleware of its own, which would find and look at all static files anew."""
+    from whitenoise.middleware import WhiteNoiseMiddleware
+
+    found: dict[str, Any] = {}
+    find = WhiteNoiseMiddleware.add_files_from_finders
+
+    def find_once(middleware: Any) -> None:
+        if not found:
+            find(middleware)
+            found.update(middleware.files)
+        middleware.files.update(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", find_once)
         yield
 
 
