@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
-from counters import days, hits, loadtest
+from counters import days, hits
+from counters.loadtest import runs
 from counters.sentences import sentence_of
 from counters.sql import load
 
@@ -102,7 +103,7 @@ def look(at: datetime) -> Event:
 
 
 def _loadtest() -> Event | None:
-    run = loadtest.running()
+    run = runs.running()
     if run is None:
         return None
     return {"id": str(run.id), "requested": run.requested, "ended": run.ended, "started": run.started.isoformat()}

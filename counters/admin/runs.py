@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from counters.admin.common import MISSING, ReadOnly
-from counters.loadtest import PERCENTILES
+from counters.loadtest.plan import PERCENTILES
 from counters.models import ImportedLog, LoadTestRun, Verification
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from counters import loadtest, metrics
+from counters import metrics
 from counters.access import SERVICE_HEADER, service_token
 from counters.admission import count_one
 from counters.api import queries
@@ -24,6 +24,8 @@ from counters.api.schema import LOAD_TEST
 from counters.clients import headers_of, origins
 from counters.health import Migrations
 from counters.hits import COUNTED_METHODS, HitRefused, check_path
+from counters.loadtest import runs
+from counters.loadtest.plan import Plan
 from counters.middleware.orm import counts_itself
 from counters.middleware.request import requested_path
 from counters.models import Scope
@@ -72,12 +74,12 @@ class LoadTest(APIView):
     @LOAD_TEST
     def post(self, request: Request, requests: str) -> Response:
         queries.asked_by(request, serializers.Serializer)  # there is nothing to be asked
-        plan = loadtest.Plan(url=settings.HITCOUNTER_OWN_URL, requests=checked_number(requests))
+        plan = Plan(url=settings.HITCOUNTER_OWN_URL, requests=checked_number(requests))
         try:
-            run = loadtest.perform(plan, send=loadtest.send_apart, headers=lambda: {SERVICE_HEADER: service_token()})
-        except loadtest.LoadTestBusy as busy:
+            run = runs.perform(plan, send=runs.send_apart, headers=lambda: {SERVICE_HEADER: service_token()})
+        except runs.LoadTestBusy as busy:
             return Response({"detail": str(busy)}, status=409, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-        except loadtest.LoadTestError as error:
+        except runs.LoadTestError as error:
             return Response({"detail": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         return Response(run.report)
 

@@ -19,7 +19,8 @@ import pytest
 import requests
 from psycopg.rows import namedtuple_row
 
-from counters.loadtest import Plan
+from counters.loadtest.plan import Plan
+from counters.loadtest.runs import GENERATOR
 from hitcounter.postgres import PrivatePostgres
 from tests.service import PROJECT, Service
 
@@ -43,7 +44,7 @@ def generators(service: Service) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(service.process.pid).children(recursive=True):
         try:
-            if "counters.loadtest" in process.cmdline():
+            if GENERATOR in process.cmdline():
                 found.append(process)
         except psutil.Error:  # it ended meanwhile
             continue
@@ -195,10 +196,11 @@ def test_a_worker_that_is_killed_leaves_no_generator_behind(service):
 
 BEGIN = """
 import sys, time
-from counters import loadtest
 from counters.access import SERVICE_HEADER, service_token
-plan = loadtest.Plan(sys.argv[1], requests={requests})
-loadtest.begin(plan, headers=lambda: {{SERVICE_HEADER: service_token()}})
+from counters.loadtest import runs
+from counters.loadtest.plan import Plan
+plan = Plan(sys.argv[1], requests={requests})
+runs.begin(plan, headers=lambda: {{SERVICE_HEADER: service_token()}})
 print("begun", flush=True)
 sys.stdin.readline()
 """

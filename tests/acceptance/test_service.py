@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -137,12 +138,16 @@ def test_the_admin_and_its_style_are_served(service: Service):
     assert service.get(style[1]).headers["Content-Type"].startswith("text/css")
 
 
-def replay(service: Service, paths: list[str]) -> None:
-    connection = Connection(service)
-    for path in paths:
-        answer = connection.ask(f"/api{path}")
-        assert (answer.status, answer.json()["path"]) == (200, f"/api{path}"), path
-    connection.close()
+def replay(service: Service, paths: list[str], connections: int = 8) -> None:
+    def ask_all(paths: list[str]) -> None:
+        connection = Connection(service)
+        for path in paths:
+            answer = connection.ask(f"/api{path}")
+            assert (answer.status, answer.json()["path"]) == (200, f"/api{path}"), path
+        connection.close()
+
+    with ThreadPoolExecutor(connections) as clients:
+        list(clients.map(ask_all, (paths[n::connections] for n in range(connections))))
 
 
 def test_where_there_is_nothing_it_makes_what_it_needs(tmp_path: Path):

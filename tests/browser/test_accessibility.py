@@ -46,7 +46,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("planted"), DATABASE_URL="") as running:
+    with Service(tmp_path_factory.mktemp("planted"), DATABASE_URL="", HITCOUNTER_WORKERS="1") as running:
         hostile.plant(running)
         yield running
 

@@ -34,7 +34,7 @@ def day(before: int) -> date:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose figures are those of HITS, each at 20:00 UTC, and of nothing else."""
-    with Service(tmp_path_factory.mktemp("shop"), DATABASE_URL="") as running:
+    with Service(tmp_path_factory.mktemp("shop"), DATABASE_URL="", HITCOUNTER_WORKERS="1") as running:
         report(running, [{**hit, "at": f"{day(hit['days'])}T20:00:00Z"} for hit in HITS])
         yield running
 
@@ -328,7 +328,7 @@ def test_without_javascript_it_can_be_read_and_narrowed(shop, visitor):
 
 
 def test_the_empty_service_says_what_to_do_and_then_shows_it(tmp_path, ann):
-    with Service(tmp_path, DATABASE_URL="") as fresh:
+    with Service(tmp_path, DATABASE_URL="", HITCOUNTER_WORKERS="1") as fresh:
         ann.page.goto(fresh.url)
         expect(ann.page.get_by_role("heading", name="Nothing has been counted yet")).to_be_visible()
         command = ann.page.locator("#example").text_content() or ""

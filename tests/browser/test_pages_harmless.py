@@ -16,7 +16,7 @@ UNSEEN = set(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("planted"), DATABASE_URL="") as running:
+    with Service(tmp_path_factory.mktemp("planted"), DATABASE_URL="", HITCOUNTER_WORKERS="1") as running:
         hostile.plant(running)
         yield running
 

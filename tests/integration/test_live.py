@@ -117,7 +117,7 @@ def test_while_a_vacuum_is_at_it_the_hits_are_found_all_the_same(grown):
 
 def test_a_look_is_an_event_in_json_with_the_load_test_that_runs(monkeypatch):
     run = LoadTestRun.objects.create(url="http://x", requested=10, concurrency=1, ended=3)
-    monkeypatch.setattr(live.loadtest, "running", lambda: run)
+    monkeypatch.setattr(live.runs, "running", lambda: run)
     hit("/a", NOON, by=2)
     assert live.look(NOON) == {
         "at": "2026-03-01T12:00:00+00:00",

@@ -12,9 +12,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 
-from counters import loadtest, models
+from counters import models
 from counters.access import SERVICE_HEADER, service_token
-from counters.loadtest import LoadTestBusy, LoadTestError, Plan
+from counters.loadtest import generator, runs
+from counters.loadtest.plan import Plan
+from counters.loadtest.runs import LoadTestBusy, LoadTestError
 from counters.management.commands import runloadtest
 from counters.models import LoadTestRun
 from tests.service import free_port
@@ -36,12 +38,12 @@ def another_running() -> Iterator[None]:
     """Another session of the database that holds the lock of load tests."""
     other = connections.create_connection("default")
     with other.cursor() as cursor:
-        cursor.execute(loadtest._LOCK)
+        cursor.execute(runs._LOCK)
         assert cursor.fetchone()[0], "left locked by another test"
         try:
             yield
         finally:
-            cursor.execute(loadtest._UNLOCK)
+            cursor.execute(runs._UNLOCK)
             other.close()
 
 
@@ -112,13 +114,13 @@ def test_a_second_run_with_the_same_seed_counts_its_own_hits(url, capsys):
 
 
 def test_hits_of_others_are_not_counted_as_its_own(url, capsys, monkeypatch):
-    real = loadtest.send
+    real = generator.send
 
     def send_beside_others(plan, progress):
         models.Counter.objects.increment("/api/other/", by=7)
         return real(plan, progress)
 
-    monkeypatch.setattr(loadtest, "send", send_beside_others)
+    monkeypatch.setattr(generator, "send", send_beside_others)
     assert json.loads(run(capsys, url, "--json")[0])["counted"] == 20
 
 
@@ -137,7 +139,7 @@ def test_a_run_that_is_cut_short_is_kept_without_a_report(url):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loadtest.perform(Plan(url, requests=20), send=cut_short, headers=headers)
+        runs.perform(Plan(url, requests=20), send=cut_short, headers=headers)
     assert LoadTestRun.objects.get().report is None
     assert_another_may_run()
 
@@ -149,22 +151,22 @@ def test_a_run_that_is_cut_short_keeps_how_far_it_came(url):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loadtest.perform(Plan(url, requests=20), send=cut_short, headers=headers)
+        runs.perform(Plan(url, requests=20), send=cut_short, headers=headers)
     kept = LoadTestRun.objects.get()
     assert (kept.report, kept.ended, kept.failure) == (None, 7, "")
 
 
 def test_how_far_a_run_is_can_be_seen_while_it_runs(url, monkeypatch):
-    monkeypatch.setattr(loadtest, "KEPT_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "KEPT_SECONDS", 0.01)
     seen = []
 
     def send(plan, progress):
         for _ in range(2):
             progress(10)
             seen.append(until(lambda: LoadTestRun.objects.get().ended, 10 * (len(seen) + 1)))
-        return loadtest.send(plan)
+        return generator.send(plan)
 
-    loadtest.perform(Plan(url, requests=20), send=send, headers=headers)
+    runs.perform(Plan(url, requests=20), send=send, headers=headers)
     assert seen == [10, 20] and LoadTestRun.objects.get().ended == 20
 
 
@@ -174,7 +176,7 @@ def test_the_command_keeps_how_many_have_ended(url, capsys):
 
 
 def test_progress_that_cannot_be_kept_ends_no_test(url, monkeypatch, caplog):
-    real, failures = loadtest._Kept._keep, []
+    real, failures = runs._Kept._keep, []
 
     def failing(kept, number):
         if len(failures) < 2:
@@ -187,11 +189,11 @@ def test_progress_that_cannot_be_kept_ends_no_test(url, monkeypatch, caplog):
     def send(plan, progress):
         progress(20)
         until(lambda: len(failures), 2)
-        return loadtest.send(plan)
+        return generator.send(plan)
 
-    monkeypatch.setattr(loadtest, "KEPT_SECONDS", 0.01)
-    monkeypatch.setattr(loadtest._Kept, "_keep", failing)
-    loadtest.perform(Plan(url, requests=20), send=send, headers=headers)
+    monkeypatch.setattr(runs, "KEPT_SECONDS", 0.01)
+    monkeypatch.setattr(runs._Kept, "_keep", failing)
+    runs.perform(Plan(url, requests=20), send=send, headers=headers)
     assert failures == [0, 0] and LoadTestRun.objects.get().ended == 20
     assert "cannot be kept: the server is gone" in caplog.text
 
@@ -214,14 +216,14 @@ def test_what_went_wrong_is_kept_with_the_run(url):
         raise LoadTestError("The load generator failed.")
 
     with pytest.raises(LoadTestError):
-        loadtest.perform(Plan(url, requests=20), send=failing, headers=headers)
+        runs.perform(Plan(url, requests=20), send=failing, headers=headers)
     kept = LoadTestRun.objects.get()
     assert (kept.report, kept.failure) == (None, "The load generator failed.")
 
 
 def test_a_run_that_cannot_begin_is_not_kept(url):
     with pytest.raises(LoadTestError):
-        loadtest.perform(Plan(f"{url}/nowhere", requests=20), send=loadtest.send, headers=headers)
+        runs.perform(Plan(f"{url}/nowhere", requests=20), send=generator.send, headers=headers)
     assert not LoadTestRun.objects.exists()
     assert_another_may_run()
 
@@ -230,7 +232,7 @@ def test_a_run_after_which_the_statistics_cannot_be_read_is_kept_with_what_was_s
     settings.HITCOUNTER_OPEN = False
     opening = iter([headers(), {SERVICE_HEADER: "expired"}])
     with pytest.raises(LoadTestError, match="status 401"):
-        loadtest.perform(Plan(url, requests=20), send=loadtest.send, headers=lambda: next(opening))
+        runs.perform(Plan(url, requests=20), send=generator.send, headers=lambda: next(opening))
     kept = LoadTestRun.objects.get()
     assert (kept.report["succeeded"], kept.report["counted"]) == (20, None)
     assert "status 401" in kept.failure
@@ -253,7 +255,7 @@ def test_while_one_runs_no_other_can(url):
     def another(plan, progress):
         def attempt():
             with pytest.raises(LoadTestBusy):
-                loadtest.perform(plan, send=loadtest.send, headers=headers)
+                runs.perform(plan, send=generator.send, headers=headers)
             refused.append(True)
             connections.close_all()
 
@@ -262,7 +264,7 @@ def test_while_one_runs_no_other_can(url):
         thread.join()
         return {}
 
-    loadtest.perform(Plan(url, requests=1), send=another, headers=headers)
+    runs.perform(Plan(url, requests=1), send=another, headers=headers)
     assert refused == [True]
     assert_another_may_run()
 
@@ -271,19 +273,19 @@ def test_while_one_runs_no_other_can(url):
 
 
 def test_none_runs_before_and_after_one(url):
-    assert loadtest.running() is None
-    loadtest.perform(Plan(url, requests=1), send=loadtest.send, headers=headers)
-    assert loadtest.running() is None
+    assert runs.running() is None
+    runs.perform(Plan(url, requests=1), send=generator.send, headers=headers)
+    assert runs.running() is None
 
 
 def test_the_one_that_runs_is_seen_by_others(url):
     def send(plan, progress):
         with ThreadPoolExecutor(1) as threads:
             seen.append(threads.submit(running_elsewhere).result())
-        return loadtest.send(plan)
+        return generator.send(plan)
 
     seen: list[LoadTestRun | None] = []
-    performed = loadtest.perform(Plan(url, requests=1), send=send, headers=headers)
+    performed = runs.perform(Plan(url, requests=1), send=send, headers=headers)
     assert seen == [performed]
 
 
@@ -294,14 +296,14 @@ def test_it_runs_until_it_is_known_what_was_counted(url):
         return headers()
 
     seen: list[LoadTestRun | None] = []
-    performed = loadtest.perform(Plan(url, requests=1), send=loadtest.send, headers=headers_of_each_read)
+    performed = runs.perform(Plan(url, requests=1), send=generator.send, headers=headers_of_each_read)
     assert seen == [None, performed]
 
 
 def running_elsewhere() -> LoadTestRun | None:
     """As another session sees it."""
     try:
-        return loadtest.running()
+        return runs.running()
     finally:
         connections.close_all()
 
@@ -309,17 +311,17 @@ def running_elsewhere() -> LoadTestRun | None:
 def test_one_that_was_cut_short_does_not_run_though_another_is_about_to_begin(url):
     LoadTestRun.objects.create(url=url, requested=1, concurrency=1)
     with another_running():
-        assert loadtest.running() is None
+        assert runs.running() is None
 
 
 def test_one_that_was_cut_short_does_not_run_though_another_does(url):
     def send(plan, progress):
         LoadTestRun.objects.create(url=url, requested=2, concurrency=1)
-        seen.append(loadtest.running())
-        return loadtest.send(plan)
+        seen.append(runs.running())
+        return generator.send(plan)
 
     seen: list[LoadTestRun | None] = []
-    performed = loadtest.perform(Plan(url, requests=1), send=send, headers=headers)
+    performed = runs.perform(Plan(url, requests=1), send=send, headers=headers)
     assert seen == [performed]
 
 
@@ -327,7 +329,7 @@ def test_one_that_was_cut_short_does_not_run_though_another_does(url):
 
 
 def test_a_test_that_is_begun_goes_on_by_itself(url):
-    begun = loadtest.begin(Plan(url, requests=20, concurrency=2), headers=headers)
+    begun = runs.begin(Plan(url, requests=20, concurrency=2), headers=headers)
     assert LoadTestRun.objects.get() == begun
     until(lambda: (LoadTestRun.objects.get().report or {}).get("counted"), 20)
     assert LoadTestRun.objects.get().ended == 20
@@ -344,13 +346,13 @@ def lock_is_free() -> bool:
 
 def test_a_test_is_not_begun_while_another_runs(url):
     with another_running(), pytest.raises(LoadTestBusy):
-        loadtest.begin(Plan(url, requests=20), headers=headers)
+        runs.begin(Plan(url, requests=20), headers=headers)
     assert not LoadTestRun.objects.exists()
 
 
 def test_a_test_that_cannot_begin_says_why(url):
     with pytest.raises(LoadTestError, match="status 404"):
-        loadtest.begin(Plan(f"{url}/nowhere", requests=20), headers=headers)
+        runs.begin(Plan(f"{url}/nowhere", requests=20), headers=headers)
     assert not LoadTestRun.objects.exists()
     assert_another_may_run()
 
@@ -359,8 +361,8 @@ def test_what_goes_wrong_with_a_begun_test_is_logged_in_a_sentence_and_kept(url,
     def failing(plan, progress):
         raise LoadTestError("The load generator failed.")
 
-    monkeypatch.setattr(loadtest, "_send_from_thread", failing)
-    loadtest.begin(Plan(url, requests=20), headers=headers)
+    monkeypatch.setattr(runs, "_send_from_thread", failing)
+    runs.begin(Plan(url, requests=20), headers=headers)
     until(lambda: LoadTestRun.objects.get().failure, "The load generator failed.")
     until(lambda: lock_is_free(), True)
     assert "The load test came to no good end: The load generator failed." in caplog.messages
@@ -371,9 +373,9 @@ def test_a_bug_before_it_begins_leaves_nobody_waiting(url, monkeypatch):
     def broken(*args, **options):
         raise AssertionError("a bug")
 
-    monkeypatch.setattr(loadtest, "perform", broken)
+    monkeypatch.setattr(runs, "perform", broken)
     with pytest.raises(CancelledError):
-        loadtest.begin(Plan(url, requests=20), headers=headers)
+        runs.begin(Plan(url, requests=20), headers=headers)
     for thread in threading.enumerate():  # else the bug may be told after this test, and be another's
         if thread.name == "load test":
             thread.join()
@@ -440,8 +442,8 @@ def test_an_address_of_something_else_is_a_refusal(url):
 
 
 def test_a_count_that_is_not_what_was_acknowledged_is_exit_status_1_after_the_report(url, capsys, monkeypatch):
-    real = loadtest.send
-    monkeypatch.setattr(loadtest, "send", lambda plan, progress: {**real(plan, progress), "succeeded": 21})
+    real = generator.send
+    monkeypatch.setattr(generator, "send", lambda plan, progress: {**real(plan, progress), "succeeded": 21})
     assert refusal(url, "--json") == "The statistics gained 20 hits where 21 were acknowledged."
     assert json.loads(capsys.readouterr().out)["counted"] == 20
 
@@ -450,7 +452,7 @@ def test_a_database_that_is_gone_is_a_refusal(monkeypatch):
     def gone(*args, **options):
         raise OperationalError("connection refused\n\tIs the server running?")
 
-    monkeypatch.setattr(loadtest, "perform", gone)
+    monkeypatch.setattr(runs, "perform", gone)
     assert refusal("http://unused") == "The database cannot be used: connection refused."
 
 
@@ -458,7 +460,7 @@ def test_an_interruption_ends_it_with_one_sentence(url, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loadtest, "send", interrupted)
+    monkeypatch.setattr(generator, "send", interrupted)
     with pytest.raises(CommandError, match=r"^The load test was interrupted; what it sent is counted\.$") as failure:
         call_command("runloadtest", f"--url={url}")
     assert failure.value.returncode == 130

@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counters import loadtest
-from counters.loadtest import LoadTestError, Plan, send, send_apart
+from counters.loadtest import generator, runs
+from counters.loadtest.generator import send
+from counters.loadtest.plan import ANSWER_SECONDS, Plan, Report
+from counters.loadtest.runs import LoadTestError, send_apart
 from tests.service import PROJECT, free_port
 
 plans = st.builds(Plan, url=st.just("http://unused"), requests=st.integers(1, 200), seed=st.text())
@@ -72,7 +74,7 @@ def acknowledge(asked: Asked) -> None:
     asked.answer()
 
 
-def acknowledged(report: loadtest.Report) -> dict[str, int]:
+def acknowledged(report: Report) -> dict[str, int]:
     return {row["path"]: row["count"] for row in report["paths"]}
 
 
@@ -120,7 +122,7 @@ def test_without_a_seed_every_plan_draws_words_of_its_own():
 
 @given(st.lists(st.floats(0, 60), min_size=1, max_size=300))
 def test_a_percentile_is_the_least_latency_that_so_many_do_not_exceed(latencies):
-    reported = loadtest._percentiles(latencies)
+    reported = generator._percentiles(latencies)
     ordered = sorted(latencies)
     for name, percent in (("p50", 50), ("p95", 95), ("p99", 99), ("max", 100)):
         least = next(one for rank, one in enumerate(ordered, 1) if rank * 100 >= percent * len(ordered))
@@ -129,17 +131,17 @@ def test_a_percentile_is_the_least_latency_that_so_many_do_not_exceed(latencies)
 
 @given(st.lists(st.floats(0, 60), max_size=300))
 def test_percentiles_rise(latencies):
-    values = list(loadtest._percentiles(latencies).values())
+    values = list(generator._percentiles(latencies).values())
     assert all(low <= high for low, high in pairwise(values) if low is not None)
 
 
 def test_of_100_latencies_the_99th_percentile_is_the_last_but_one():
-    assert loadtest._percentiles([n / 1000 for n in range(1, 101)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
+    assert generator._percentiles([n / 1000 for n in range(1, 101)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 
 @given(st.lists(st.floats(0, 61), min_size=1, max_size=300))
 def test_every_latency_is_in_the_first_class_whose_bound_it_does_not_exceed(latencies):
-    classes = loadtest._histogram(latencies)
+    classes = generator._histogram(latencies)
     assert sum(one["count"] for one in classes) == len(latencies)
     for bound, up_to_it in zip(*accumulated(classes), strict=True):
         longest = 61 if bound == 60_000 else bound / 1000
@@ -152,17 +154,17 @@ def accumulated(classes: list[dict[str, float]]) -> tuple[list[float], list[floa
 
 @given(st.lists(st.floats(0, 61), min_size=1, max_size=5))
 def test_classes_begin_and_end_with_one_that_is_not_empty_and_leave_none_out_between(latencies):
-    classes = loadtest._histogram(latencies)
+    classes = generator._histogram(latencies)
     assert classes[0]["count"] and classes[-1]["count"]
     bounds = [one["ms"] for one in classes]
-    first = loadtest.BOUNDS_MS.index(bounds[0])
-    assert bounds == list(loadtest.BOUNDS_MS[first : first + len(bounds)])
+    first = generator.BOUNDS_MS.index(bounds[0])
+    assert bounds == list(generator.BOUNDS_MS[first : first + len(bounds)])
 
 
 def test_the_bounds_of_the_classes_go_1_2_5_from_half_a_millisecond_to_a_minute():
-    bounds = loadtest.BOUNDS_MS
+    bounds = generator.BOUNDS_MS
     assert bounds[:6] == (0.5, 1, 2, 5, 10, 20) and bounds[-3:] == (20_000, 50_000, 60_000)
-    assert bounds[-1] == loadtest.ANSWER_SECONDS * 1000
+    assert bounds[-1] == ANSWER_SECONDS * 1000
 
 
 def test_the_classes_are_those_of_what_was_answered():
@@ -276,7 +278,7 @@ def test_where_nothing_was_answered_there_is_no_latency():
 
 
 def test_an_answer_that_takes_too_long_is_a_timeout(monkeypatch):
-    monkeypatch.setattr(loadtest, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(generator, "ANSWER_SECONDS", 0.05)
     over = threading.Event()
     with serving(lambda _: over.wait(30) and None) as server:
         report = send(Plan(server.url, requests=2, concurrency=2))
@@ -333,8 +335,8 @@ def test_a_process_that_is_killed_while_it_tells_is_an_error_too():
         reader.feed_eof()
         return reader
 
-    async def read() -> loadtest.Report | None:
-        return await loadtest._report(await printed(), told.append)
+    async def read() -> Report | None:
+        return await runs._report(await printed(), told.append)
 
     told: list[int] = []
     assert asyncio.run(read()) is None
@@ -354,7 +356,7 @@ def test_the_process_ends_with_the_one_that_started_it():
         over.wait(30)
 
     with serving(respond) as server:
-        command = [sys.executable, "-m", "counters.loadtest"]
+        command = [sys.executable, "-m", runs.GENERATOR]
         with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             process.stdin.write(json.dumps({"url": server.url, "requests": 1}).encode() + b"\n")
             process.stdin.flush()
@@ -378,16 +380,16 @@ def test_the_statistics_are_summed_over_the_paths_that_the_plan_can_draw():
 
     with serving(respond) as server:
         plan = Plan(server.url, requests=1)
-        assert loadtest._counted(plan, {}) == 21
+        assert runs._counted(plan, {}) == 21
     assert sorted(prefixes) == sorted(f"/stats/?prefix=%2Fapi%2F{word}%2F" for word in plan.words)
 
 
 def test_the_headers_open_the_statistics():
     with serving(lambda asked: asked.answer(200 if asked.headers["X-Key"] == "a" else 403, b"[]")) as server:
         plan = Plan(server.url, requests=1)
-        assert loadtest._counted(plan, {"X-Key": "a"}) == 0
+        assert runs._counted(plan, {"X-Key": "a"}) == 0
         with pytest.raises(LoadTestError, match="status 403 Forbidden"):
-            loadtest._counted(plan, {"X-Key": "b"})
+            runs._counted(plan, {"X-Key": "b"})
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,7 @@ def test_what_is_no_list_of_paths_and_counts_is_said_so(body):
         serving(lambda asked: asked.answer(body=body)) as server,
         pytest.raises(LoadTestError, match="no list of paths and counts"),
     ):
-        loadtest._counted(Plan(server.url, requests=1), {})
+        runs._counted(Plan(server.url, requests=1), {})
 
 
 def test_a_redirect_of_the_statistics_is_not_followed_with_the_headers():
@@ -406,13 +408,13 @@ def test_a_redirect_of_the_statistics_is_not_followed_with_the_headers():
         serving(lambda asked: asked.answer(302, b"", Location="/elsewhere/")) as server,
         pytest.raises(LoadTestError, match="status 302"),
     ):
-        loadtest._counted(Plan(server.url, requests=1), {"X-Key": "secret"})
+        runs._counted(Plan(server.url, requests=1), {"X-Key": "secret"})
 
 
 def test_a_service_that_does_not_answer_is_said_so_in_one_sentence():
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(LoadTestError) as failure:
-        loadtest._counted(Plan(url, requests=1), {})
+        runs._counted(Plan(url, requests=1), {})
     assert str(failure.value) == f"The service at {url} does not answer: Connection refused."
 
 
@@ -421,4 +423,4 @@ def test_a_service_that_does_not_answer_is_said_so_in_one_sentence():
 )
 def test_an_address_that_is_none_is_a_sentence_too(url):
     with pytest.raises(LoadTestError, match=r"does not answer: .+"):
-        loadtest._counted(Plan(url, requests=1), {})
+        runs._counted(Plan(url, requests=1), {})

@@ -9,8 +9,9 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 from tqdm import tqdm
 
-from counters import loadtest
 from counters.access import SERVICE_HEADER, service_token
+from counters.loadtest import generator, runs
+from counters.loadtest.plan import CONCURRENCY, MOST_CONCURRENCY, Plan, Progress, Report
 from counters.sentences import reason_of
 
 _ELSEWHERE = "If it listens elsewhere, set HITCOUNTER_BIND as it has it, or give its --url."
@@ -31,8 +32,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--concurrency",
             type=int,
-            default=loadtest.CONCURRENCY,
-            help=f"how many at a time, at most {loadtest.MOST_CONCURRENCY} (default {loadtest.CONCURRENCY})",
+            default=CONCURRENCY,
+            help=f"how many at a time, at most {MOST_CONCURRENCY} (default {CONCURRENCY})",
         )
         parser.add_argument(
             "--url",
@@ -52,12 +53,12 @@ class Command(BaseCommand):
             )
 
 
-def _plan(options: dict[str, Any]) -> loadtest.Plan:
+def _plan(options: dict[str, Any]) -> Plan:
     seed = {} if options["seed"] is None else {"seed": _checked_seed(options["seed"])}
-    return loadtest.Plan(
+    return Plan(
         url=_checked_url(options["url"]),
         requests=_checked_number("--requests", options["requests"], settings.HITCOUNTER_MAX_LOADTEST),
-        concurrency=_checked_number("--concurrency", options["concurrency"], loadtest.MOST_CONCURRENCY),
+        concurrency=_checked_number("--concurrency", options["concurrency"], MOST_CONCURRENCY),
         **seed,
     )
 
@@ -86,12 +87,12 @@ def _checked_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _performed(plan: loadtest.Plan) -> Any:
+def _performed(plan: Plan) -> Any:
     try:
-        return loadtest.perform(plan, send=_send_with_bar, headers=lambda: {SERVICE_HEADER: service_token()})
-    except loadtest.ServiceAway as error:
+        return runs.perform(plan, send=_send_with_bar, headers=lambda: {SERVICE_HEADER: service_token()})
+    except runs.ServiceAway as error:
         raise CommandError(f"{error} {_ELSEWHERE}") from error
-    except loadtest.LoadTestError as error:
+    except runs.LoadTestError as error:
         raise CommandError(str(error)) from error
     except (DatabaseError, InterfaceError) as error:
         raise CommandError(f"The database cannot be used: {reason_of(error)}.") from error
@@ -99,7 +100,7 @@ def _performed(plan: loadtest.Plan) -> Any:
         raise CommandError("The load test was interrupted; what it sent is counted.", returncode=INTERRUPTED) from None
 
 
-def _send_with_bar(plan: loadtest.Plan, progress: loadtest.Progress) -> loadtest.Report:
+def _send_with_bar(plan: Plan, progress: Progress) -> Report:
     """Send, with a progress bar where standard error is a terminal (tqdm's own rule for disable=None)."""
     with tqdm(total=plan.requests, unit=" requests", disable=None, leave=False) as bar:
 
@@ -107,10 +108,10 @@ def _send_with_bar(plan: loadtest.Plan, progress: loadtest.Progress) -> loadtest
             progress(ended)
             bar.update(ended)
 
-        return loadtest.send(plan, progress=told)
+        return generator.send(plan, progress=told)
 
 
-def _summary(report: loadtest.Report, seed: str) -> str:
+def _summary(report: Report, seed: str) -> str:
     lines = [
         f"{report['requested']:,} requests in {report['seconds']:,.2f} s (seed {seed})",
         f"  acknowledged  {report['succeeded']:,}, {report['requests_per_second']:,.0f} per second",

@@ -1,70 +1,43 @@
-"""The load test: real HTTP requests to a running service, and what the statistics gained by them.
+"""Load tests as they are run and kept: one at a time, each with what it saw, and with what the statistics gained by it.
 
-The requests leave from a process of their own: the command `runloadtest` is one, and the web service starts one for
-each test (`send_apart`), so that a worker's other requests neither wait for the generator nor fall with it. That
-process runs this module and needs no Django, which is why the models are imported where they are used.
+The worker that is asked for one starts the generator as a process of its own, which has what it needs of
+counters/loadtest/generator.py; the worker does without aiohttp.
 """
 
 import asyncio
 import copy
 import json
 import logging
-import os
-import random
-import string
 import sys
 import threading
-import time
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import requests
 from asgiref.sync import async_to_sync
 from django.db import DatabaseError, InterfaceError, connection
-from yarl import URL
 
 from counters.hits import COUNTED_PREFIX
+from counters.loadtest.plan import ANSWER_SECONDS, Plan, Progress, Report, unheard
+from counters.models import LoadTestRun
 from counters.sentences import sentence_of
 from counters.sql import load
 
-if TYPE_CHECKING:
-    from counters.models import LoadTestRun
-
 logger = logging.getLogger(__name__)
 
-CONCURRENCY = 100
-MOST_CONCURRENCY = 1000  # each takes a socket, and many systems give a process 1,024
-WORDS = 3
-WORD_LENGTH = 8
-MOST_SEGMENTS = 6
-ANSWER_SECONDS = 60
-NICENESS = 10  # beside the web service, who asks it for anything else gets the processor first
-TOLD_SECONDS = 0.25  # a generator apart tells so often how far it is
-KEPT_SECONDS = 0.5  # and so often it is kept
-#: Upper bounds of the classes of latencies, in milliseconds; none is longer than ANSWER_SECONDS.
-BOUNDS_MS = (0.5, *(step * 10**power for power in range(5) for step in (1, 2, 5)), 1000 * ANSWER_SECONDS)
+GENERATOR = "counters.loadtest.generator"
+KEPT_SECONDS = 0.5  # how far a test is is kept so often
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('counters load test', 0))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters load test', 0))"
 # Held as long as the run: a row that was left without a report, and a test that is about to begin, have none.
 _MARK = "SELECT pg_advisory_lock(hashtextextended('counters load test ' || %s, 0))"
 _UNMARK = "SELECT pg_advisory_unlock(hashtextextended('counters load test ' || %s, 0))"
 _RUNNING = load("running_loadtest")
-_PROJECT = Path(__file__).resolve().parent.parent
+_PROJECT = Path(__file__).resolve().parent.parent.parent
 _MOST_REPORT_BYTES = 2**20  # three words make 1,092 paths, which take 100 kB
-
-#: Of latencies, by name, in the order in which they are shown; PostgreSQL keeps no order in JSON.
-PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
-
-Report = dict[str, Any]
-#: Called with how many more requests have ended.
-Progress = Callable[[int], object]
 
 
 class LoadTestError(Exception):
@@ -82,46 +55,16 @@ class LoadTestBusy(LoadTestError):
         super().__init__(self.__doc__)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to send: `requests` GETs to `url`, `concurrency` at a time at most; the same `seed` draws the same paths."""
-
-    url: str
-    requests: int
-    concurrency: int = CONCURRENCY
-    seed: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(64):x}")
-
-    @property
-    def words(self) -> list[str]:
-        """The pool of random strings that the paths are made of."""
-        return self._words(random.Random(self.seed))
-
-    def paths(self) -> Iterator[str]:
-        """The path of each request: 1 to 6 segments from the pool."""
-        draw = random.Random(self.seed)
-        words = self._words(draw)
-        for _ in range(self.requests):
-            yield COUNTED_PREFIX + "".join(f"{word}/" for word in draw.choices(words, k=draw.randint(1, MOST_SEGMENTS)))
-
-    @staticmethod
-    def _words(draw: random.Random) -> list[str]:
-        return ["".join(draw.choices(string.ascii_lowercase, k=WORD_LENGTH)) for _ in range(WORDS)]
-
-
-def _unheard(_: object) -> None:
-    """Hears what nobody wants to be told."""
-
-
 def perform(
     plan: Plan,
     *,
     send: Callable[[Plan, Progress], Report],
     headers: Callable[[], dict[str, str]],
-    begun: Callable[["LoadTestRun"], object] = _unheard,
-) -> "LoadTestRun":
+    begun: Callable[[LoadTestRun], object] = unheard,
+) -> LoadTestRun:
     """Run a load test and keep it in LoadTestRun with its report: what `send` saw, and `counted`.
 
-    `send` is the function below, or `send_apart`; `headers` open the service's statistics, made anew for each read
+    `send` is the generator's, or `send_apart`; `headers` open the service's statistics, made anew for each read
     since a test may outlast them. `begun` is called once nothing keeps the test from being run. `counted` is what the
     statistics gained on the plan's paths, null if they could not be read again. A test that begins is kept, even if it
     is cut short, with how many requests had ended and what went wrong; one that cannot begin leaves nothing.
@@ -129,8 +72,6 @@ def perform(
     Raises LoadTestBusy while another runs on the same database, LoadTestError when the service's statistics cannot be
     read or the sending process fails.
     """
-    from counters.models import LoadTestRun
-
     run = LoadTestRun(url=plan.url, requested=plan.requests, concurrency=plan.concurrency, seed=plan.seed)
     with _alone(run):
         before = _counted(plan, headers())
@@ -150,7 +91,7 @@ def perform(
     return run
 
 
-def begin(plan: Plan, *, headers: Callable[[], dict[str, str]]) -> "LoadTestRun":
+def begin(plan: Plan, *, headers: Callable[[], dict[str, str]]) -> LoadTestRun:
     """Begin a load test that goes on by itself in a thread, its generator apart, and return how it is kept.
 
     It ends with this process, and so does the generator. What goes wrong from now on is logged, and kept with the run.
@@ -162,7 +103,7 @@ def begin(plan: Plan, *, headers: Callable[[], dict[str, str]]) -> "LoadTestRun"
     return begun.result()
 
 
-def _go_on(plan: Plan, headers: Callable[[], dict[str, str]], begun: "Future[LoadTestRun]") -> None:
+def _go_on(plan: Plan, headers: Callable[[], dict[str, str]], begun: Future[LoadTestRun]) -> None:
     try:
         # A copy, since this thread goes on with its own.
         perform(plan, send=_send_from_thread, headers=headers, begun=lambda run: begun.set_result(copy.copy(run)))
@@ -176,17 +117,15 @@ def _go_on(plan: Plan, headers: Callable[[], dict[str, str]], begun: "Future[Loa
         connection.close()
 
 
-def running() -> "LoadTestRun | None":
+def running() -> LoadTestRun | None:
     """The load test that is under way now; none of those that were cut short."""
-    from counters.models import LoadTestRun
-
     return next(iter(LoadTestRun.objects.raw(_RUNNING)), None)
 
 
 class _Kept:
     """Keeps how many requests of a run have ended, by a thread: nothing that sends waits for the database."""
 
-    def __init__(self, run: "LoadTestRun") -> None:
+    def __init__(self, run: LoadTestRun) -> None:
         self._run = run
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_on, name="load test's progress", daemon=True)
@@ -210,8 +149,6 @@ class _Kept:
 
     def _keep(self, kept: int) -> int:
         """Write the number unless it is `kept` already; returns the number that is kept now."""
-        from counters.models import LoadTestRun
-
         ended = self._run.ended
         if ended == kept:
             return kept
@@ -225,34 +162,8 @@ class _Kept:
         return ended
 
 
-def send(plan: Plan, progress: Progress = _unheard) -> Report:
-    """Send what `plan` says and report what came back; `progress` is called per request, when it has ended.
-
-    The report: requested, succeeded, failed (numbers), errors (a number per status or error), seconds,
-    requests_per_second (those that succeeded), latency_ms (p50, p95, p99, max of those; null when there are none),
-    histogram of their latencies (a list of ms and count: how many took at most so many milliseconds, and longer than
-    the one before), unique_paths, paths (a list of path and count, as acknowledged, most requested first).
-    """
-    begun = time.perf_counter()
-    seen = asyncio.run(_send_all(plan, progress))
-    seconds = time.perf_counter() - begun
-    succeeded = len(seen.latencies)
-    return {
-        "requested": plan.requests,
-        "succeeded": succeeded,
-        "failed": plan.requests - succeeded,
-        "errors": dict(seen.errors.most_common()),
-        "seconds": round(seconds, 3),
-        "requests_per_second": round(succeeded / seconds, 1),
-        "latency_ms": _percentiles(seen.latencies),
-        "histogram": _histogram(seen.latencies),
-        "unique_paths": len(seen.acknowledged),
-        "paths": [{"path": path, "count": count} for path, count in _ranked(seen.acknowledged)],
-    }
-
-
-def send_apart(plan: Plan, progress: Progress = _unheard) -> Report:
-    """`send` in a process of its own, which ends with the request that waits for it, or with this process.
+def send_apart(plan: Plan, progress: Progress = unheard) -> Report:
+    """The generator in a process of its own, which ends with the request that waits for it, or with this process.
 
     Raises LoadTestError when that process ends without a report.
     """
@@ -268,7 +179,7 @@ def _send_from_thread(plan: Plan, progress: Progress) -> Report:
 async def _send_apart(plan: Plan, progress: Progress) -> Report:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, cwd=_PROJECT, stdin=pipe, stdout=pipe, limit=_MOST_REPORT_BYTES
+        sys.executable, "-m", GENERATOR, cwd=_PROJECT, stdin=pipe, stdout=pipe, limit=_MOST_REPORT_BYTES
     )
     assert process.stdin
     assert process.stdout
@@ -299,98 +210,6 @@ async def _report(printed: asyncio.StreamReader, progress: Progress) -> Report |
         progress(told["ended"] - ended)
         ended = told["ended"]
     return None
-
-
-def main() -> None:
-    """Read a plan from standard input, send it, write lines of JSON to standard output: the other end of `send_apart`.
-
-    Each says how many requests have ended; the last one is the report.
-    """
-    os.nice(NICENESS)
-    plan = Plan(**json.loads(sys.stdin.buffer.readline()))
-    threading.Thread(target=_end_with_starter, daemon=True).start()
-    with _told() as progress:
-        report = send(plan, progress)
-    _tell(report)
-
-
-@contextmanager
-def _told() -> Iterator[Progress]:
-    """Tell on standard output how many requests have ended, from time to time and at the end, by a thread."""
-    ended, over = 0, threading.Event()
-
-    def add(more: int) -> None:
-        nonlocal ended
-        ended += more
-
-    def tell() -> None:
-        with suppress(BrokenPipeError):  # the starter is gone, and this process goes too
-            while not over.wait(TOLD_SECONDS):
-                _tell({"ended": ended})
-            _tell({"ended": ended})
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield add
-    finally:
-        over.set()
-        thread.join()
-
-
-def _tell(what: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
-
-
-def _end_with_starter() -> None:
-    """Wait for the end of standard input, which comes with the end of the process that holds it, however it ended."""
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(1)
-
-
-@dataclass
-class _Seen:
-    """What came back."""
-
-    latencies: list[float] = field(default_factory=list)
-    errors: Counter[str] = field(default_factory=Counter)
-    acknowledged: Counter[str] = field(default_factory=Counter)
-
-
-async def _send_all(plan: Plan, progress: Progress) -> _Seen:
-    seen, paths = _Seen(), plan.paths()
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        # aiohttp sends a GET again when a kept-alive connection breaks, and the hit would be counted twice.
-        session._retry_connection = False
-
-        async def client() -> None:
-            for path in paths:
-                await _send(session, plan.url, path, seen)
-                progress(1)
-
-        await asyncio.gather(*(client() for _ in range(min(plan.concurrency, plan.requests))))
-    return seen
-
-
-async def _send(session: aiohttp.ClientSession, url: str, path: str, seen: _Seen) -> None:
-    begun = time.perf_counter()
-    try:
-        async with session.get(URL(url + path, encoded=True), allow_redirects=False) as answer:
-            await answer.read()
-    except TimeoutError:
-        seen.errors["timeout"] += 1
-        return
-    except (aiohttp.ClientError, OSError) as error:
-        seen.errors[type(error).__name__] += 1
-        return
-    if answer.status != 200:
-        seen.errors[str(answer.status)] += 1
-        return
-    seen.latencies.append(time.perf_counter() - begun)
-    seen.acknowledged[path] += 1
 
 
 def _counted(plan: Plan, headers: dict[str, str]) -> int:
@@ -425,35 +244,8 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error).rstrip(".") or type(error).__name__
 
 
-def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Most first, ties by path, as the statistics list them."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _percentiles(latencies: list[float]) -> dict[str, float | None]:
-    """Nearest-rank percentiles of `latencies` (seconds) in milliseconds: the least that so many % do not exceed.
-
-    https://en.wikipedia.org/wiki/Percentile#The_nearest-rank_method; null when nothing was answered.
-    """
-    if not latencies:
-        return dict.fromkeys(PERCENTILES)
-    ordered = sorted(latencies)
-    return {
-        name: round(ordered[-(-percent * len(ordered) // 100) - 1] * 1000, 3) for name, percent in PERCENTILES.items()
-    }
-
-
-def _histogram(latencies: list[float]) -> list[dict[str, float]]:
-    """How many `latencies` (seconds) are in each class, from the first that has one to the last; see BOUNDS_MS."""
-    # By the clock, a timeout may come a little later than the longest that it allows.
-    classes = Counter(min(bisect_left(BOUNDS_MS, 1000 * latency), len(BOUNDS_MS) - 1) for latency in latencies)
-    if not classes:
-        return []
-    return [{"ms": BOUNDS_MS[n], "count": classes[n]} for n in range(min(classes), max(classes) + 1)]
-
-
 @contextmanager
-def _alone(run: "LoadTestRun") -> Iterator[None]:
+def _alone(run: LoadTestRun) -> Iterator[None]:
     """Hold the lock that lets one load test run at a time, whichever process starts it. Raises LoadTestBusy.
 
     And another that tells that it is this one. The locks belong to the session of this thread's connection, which is
@@ -469,7 +261,3 @@ def _alone(run: "LoadTestRun") -> Iterator[None]:
         finally:
             cursor.execute(_UNMARK, [str(run.id)])
             cursor.execute(_UNLOCK)
-
-
-if __name__ == "__main__":
-    main()
