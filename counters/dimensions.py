@@ -22,7 +22,8 @@ _BETWEEN_VALUES = "\x00"  # no value holds it: HTTP does not allow it in a heade
 class Dimensions(NamedTuple):
     """One combination of values; the empty string, or None, is an unknown one.
 
-    `status` is HTTP's; `route` is the URL pattern that handled the request, like `/product/<int:id>/`.
+    `country` is an ISO 3166-1 code of two capital letters. `status` is HTTP's; `route` is the URL pattern that handled
+    the request, like `/product/<int:id>/`.
     """
 
     method: str = ""

@@ -123,6 +123,7 @@ def post_worker_init(worker: Any) -> None:
         try:
             await leave.take_leave(worker, end_streams)
         finally:
+            end_streams()  # whatever went wrong
             worker.handle_exit_signal()
 
     def stop() -> None:

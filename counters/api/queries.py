@@ -28,7 +28,7 @@ DIMENSIONS = (*NAMES, REFERRER_URL)
 #: What values of a dimension look like, and what is said of others.
 _FORMS = {
     "status": (r"^[1-5][0-9]{2}\Z", "Must be a number from 100 to 599, or empty."),
-    "country": (r"^[A-Z]{2}\Z", "Must be a code of two capital letters, such as DE, or empty."),
+    "country": (r"^[A-Z]{2}\Z", "Must be two capital letters, such as DE, or empty."),
 }
 
 _PATH_SCHEMA = {"type": "string", "maxLength": MAX_PATH_BYTES, "pattern": r"^/[!-~]*$"}

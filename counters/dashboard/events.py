@@ -19,7 +19,7 @@ RETRY_MS = 2_000
 #: A stream ends then, and whether its reader may still look is asked again when it is opened anew.
 LONGEST_SECONDS = 900
 
-#: This process's; it is closed when the service is told to stop, since the server first waits for open streams to end.
+#: This process's; it is closed when the worker takes its leave, since the server first waits for open streams to end.
 feed = Feed()
 
 

@@ -1,7 +1,7 @@
 """The generator: real HTTP requests to a running service. Needs no Django.
 
-It is a process of its own: the command `runloadtest`, or what the web service starts for each test (runs.py) and runs
-this module, so that a worker's other requests neither wait for it nor fall with it.
+It has a process of its own: that of the command `runloadtest`, or one that runs.py starts for each test that the web
+service is asked for, so that a worker's other requests neither wait for it nor fall with it.
 """
 
 import asyncio

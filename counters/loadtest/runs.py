@@ -1,7 +1,6 @@
 """Load tests as they are run and kept: one at a time, each with what it saw, and with what the statistics gained by it.
 
-The worker that is asked for one starts the generator as a process of its own, which has what it needs of
-counters/loadtest/generator.py; the worker does without aiohttp.
+A worker that is asked for one starts the generator (generator.py) as a process of its own, and so does without aiohttp.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ from counters.sql import load
 logger = logging.getLogger(__name__)
 
 GENERATOR = "counters.loadtest.generator"
-KEPT_SECONDS = 0.5  # how far a test is is kept so often
+KEPT_SECONDS = 0.5  # between two notes of how far a test is
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('counters load test', 0))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('counters load test', 0))"
 # Held as long as the run: a row that was left without a report, and a test that is about to begin, have none.
@@ -199,7 +198,7 @@ async def _send_apart(plan: Plan, progress: Progress) -> Report:
 
 
 async def _report(printed: asyncio.StreamReader, progress: Progress) -> Report | None:
-    """Read what `main` prints to its end: how far it is, and at last the report; None if it does not come to that."""
+    """Read what the generator prints: how far it is, and at last the report; None if it does not come to that."""
     ended = 0
     async for line in printed:
         if not line.endswith(b"\n"):  # cut off

@@ -14,6 +14,8 @@ import pytest
 from tests.client import Connection, ask
 from tests.service import FirstStart, Service
 
+CONNECTIONS = 8  # of whoever replays a log
+
 
 def test_a_hit_is_answered_with_its_place(service: Service):
     assert [ask(service, "/api/place/").json() for _ in range(2)] == [
@@ -138,16 +140,16 @@ def test_the_admin_and_its_style_are_served(service: Service):
     assert service.get(style[1]).headers["Content-Type"].startswith("text/css")
 
 
-def replay(service: Service, paths: list[str], connections: int = 8) -> None:
-    def ask_all(paths: list[str]) -> None:
+def replay(service: Service, paths: list[str]) -> None:
+    def ask_all(share: list[str]) -> None:
         connection = Connection(service)
-        for path in paths:
+        for path in share:
             answer = connection.ask(f"/api{path}")
             assert (answer.status, answer.json()["path"]) == (200, f"/api{path}"), path
         connection.close()
 
-    with ThreadPoolExecutor(connections) as clients:
-        list(clients.map(ask_all, (paths[n::connections] for n in range(connections))))
+    with ThreadPoolExecutor(CONNECTIONS) as clients:
+        list(clients.map(ask_all, (paths[n::CONNECTIONS] for n in range(CONNECTIONS))))
 
 
 def test_where_there_is_nothing_it_makes_what_it_needs(tmp_path: Path):

@@ -124,9 +124,11 @@ async def test_a_worker_that_still_starts_ends_when_it_has_begun_to_listen(worke
 
 
 async def test_what_does_not_end_by_itself_is_ended_when_its_connection_is_to_rest_briefly(worker):
-    ended_when_told = []
-    await leave.take_leave(worker, lambda: ended_when_told.append(PatientProtocol._will_close is leave._will_close))
-    assert ended_when_told == [True]
+    in_force = []
+    await leave.take_leave(
+        worker, lambda: in_force.append((PatientProtocol._will_close, PatientProtocol._arm_keepalive_timer))
+    )
+    assert in_force == [(leave._will_close, leave._arm_last_timer)]
 
 
 async def test_a_connection_that_broke_before_it_was_accepted_hides_no_other(worker):
