@@ -53,9 +53,9 @@ def gunicorn(service: Service) -> int:
 
 
 def directory(service: Service) -> Path:
-    """Where the workers of a service have their figures."""
-    mapped = Path(f"/proc/{workers(service)[0]}/maps").read_text()
-    (found,) = {Path(line.split()[-1]).parent for line in mapped.splitlines() if PREFIX in line}
+    """Where the workers of a service have their figures; of one that is ready, some may load still, and have none."""
+    mapped = [line for pid in workers(service) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    (found,) = {Path(line.split()[-1]).parent for line in mapped if PREFIX in line}
     return found
 
 
