@@ -38,11 +38,19 @@ BEGIN
     IF to_regclass('public.counters_counter') IS NULL THEN
         RAISE EXCEPTION 'The database holds tables of something else: %.', tables;
     END IF;
-    LOCK TABLE public.counters_counter IN ACCESS EXCLUSIVE MODE; -- first, as batches do, so that none deadlocks
-    IF NOT {replace} AND EXISTS (SELECT FROM public.counters_counter) THEN
-        RAISE EXCEPTION 'The database holds counts; --replace has the backup replace them.';
-    END IF;
-    EXECUTE 'DROP TABLE ' || tables;
+    LOOP
+        BEGIN
+            -- First, as batches do.
+            LOCK TABLE public.counters_counter IN ACCESS EXCLUSIVE MODE;
+            IF NOT {replace} AND EXISTS (SELECT FROM public.counters_counter) THEN
+                RAISE EXCEPTION 'The database holds counts; --replace has the backup replace them.';
+            END IF;
+            EXECUTE 'DROP TABLE ' || tables;
+            EXIT;
+        EXCEPTION WHEN deadlock_detected THEN
+            -- All that was locked here is free again: who came to the tables in another order goes first.
+        END;
+    END LOOP;
     SELECT string_agg(p.oid::regprocedure::text, ', ') INTO functions
     FROM pg_proc AS p
     WHERE p.pronamespace = 'public'::regnamespace AND starts_with(p.proname, 'counters_');

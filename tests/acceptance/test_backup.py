@@ -179,6 +179,19 @@ def test_a_restore_under_load_loses_none_of_the_hits_that_are_answered_after_it(
     assert counted.run("verifycounts").returncode == 0
 
 
+def test_a_restore_in_whose_way_is_who_waits_for_it_lets_that_one_go_first(counted: Installation, file: Path):
+    waits = "SELECT count(*) FROM pg_locks WHERE relation = 'counters_batchledger'::regclass AND NOT granted"
+    with psycopg.connect(counted.url) as other:
+        other.execute("SET deadlock_timeout = '1min'")  # so that PostgreSQL undoes the restore
+        other.execute("LOCK TABLE counters_batchledger IN ACCESS SHARE MODE")
+        command = counted.start("restore", "--replace", file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_until(lambda: counted.ask(waits) == 1)
+        other.execute("LOCK TABLE counters_counter IN ACCESS SHARE MODE")
+    out, err = command.communicate(timeout=WAIT_SECONDS)
+    assert (command.returncode, err) == (0, b"")
+    assert b"the books balance" in out
+
+
 def test_visitors_salts_and_sessions_are_left_out_and_idempotency_keys_and_the_ledger_are_not(
     counted: Installation, installation: Callable[[], Installation], tmp_path: Path
 ):

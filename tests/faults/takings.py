@@ -15,7 +15,7 @@ from tests.service import PROJECT, Service
 
 WAIT_SECONDS = 60
 #: So many kills are tried for one that comes amid the work.
-TRIED_FOR_ONE = 10
+TRIED_FOR_ONE = 30
 
 _NOTE: LiteralString = """
 CREATE TABLE taken_off (path text NOT NULL, hits bigint NOT NULL);
