@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from tests.service import Service
 
 WAIT_SECONDS = 60
@@ -45,6 +47,20 @@ def master(service: Service) -> int:
 def workers(service: Service) -> list[int]:
     """The worker processes."""
     return children(master(service))
+
+
+def connected(service: Service) -> list[int]:
+    """The workers that have connections of clients; all of them while none has."""
+    found = workers(service)
+    return [pid for pid in found if _has_clients(pid, service.port)] or found
+
+
+def _has_clients(pid: int, port: int) -> bool:
+    try:
+        held = psutil.Process(pid).net_connections("tcp4")
+    except psutil.NoSuchProcess:
+        return False
+    return any(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port for one in held)
 
 
 def postmaster(data_dir: Path) -> int:

@@ -17,7 +17,7 @@ from hitcounter.multiprocess import LEFT_BEHIND_SECONDS, PREFIX
 from hitcounter.postgres import PrivatePostgres
 from tests.client import ask
 from tests.load import Load
-from tests.processes import children, command, kill, workers
+from tests.processes import children, command, connected, kill, workers
 from tests.service import Service
 
 pytestmark = pytest.mark.long
@@ -74,7 +74,7 @@ def test_a_killed_worker_takes_nothing_with_it_that_was_answered(two: Service):
     with Load(two, "/api/killed/", SEED) as load:
         for _ in range(4):
             load.wait_for(200)
-            kill(draw.choice(workers(two)))
+            kill(draw.choice(connected(two)))
         load.wait_for(200)
     told = Measured(two)
     assert load.answers["broken"] > 0

@@ -12,7 +12,7 @@ from tests.client import ask
 from tests.faults.conftest import Trial
 from tests.keyed import KeyedLoad
 from tests.load import Load
-from tests.processes import children, descendants, kill, postmaster, workers
+from tests.processes import children, connected, descendants, kill, postmaster, workers
 from tests.rolling import Rolling
 from tests.service import Service, put_database
 
@@ -38,7 +38,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(own_service: Service, trial: 
         for _ in range(times):
             load.wait_for(200)
             time.sleep(trial.draw.uniform(0, 0.2))
-            kill(trial.draw.choice(workers(own_service)))
+            kill(trial.draw.choice(connected(own_service)))
         load.wait_for(200)
     assert load.answers["broken"] > 0, "no connection noticed that a worker was killed"
     trial.settle("worker killed", times, load, own_service)
@@ -48,7 +48,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(own_service: Service, trial: 
 def test_batches_whose_worker_is_killed_are_counted_once_when_they_are_sent_again(own_service: Service, trial: Trial):
     batches = KeyedLoad(own_service, "/killed/", trial.seed)
     times = trial.times(5, 20)
-    batches.keep_sending_while(lambda: kill(trial.draw.choice(workers(own_service))), times, trial.draw)
+    batches.keep_sending_while(lambda: kill(trial.draw.choice(connected(own_service))), times, trial.draw)
     assert batches.answers["broken"] > 0, "no connection noticed that a worker was killed"
     trial.settle("worker killed, hits under keys", times, batches, own_service)
 
